@@ -1,0 +1,4 @@
+//! Midplane: a peer-to-peer node in which every capability is a WebAssembly plugin.
+#![deny(unsafe_code)]
+
+pub mod words;

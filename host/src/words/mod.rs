@@ -1,0 +1,9 @@
+//! Plain data: ids, objects, schemas, frames. Depends on nothing else of the host and does no I/O.
+
+pub mod fault;
+pub mod id;
+pub mod trust;
+
+pub use fault::{Code, Fault, Outcome, TrapReport};
+pub use id::{Digest, MeshId, Name, NodeId};
+pub use trust::Trust;
