@@ -2,3 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod words;
+
+pub mod decisions;
+
+pub mod store;

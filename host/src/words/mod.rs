@@ -2,6 +2,9 @@
 
 pub mod fault;
 pub mod id;
+pub mod objects;
+pub mod problems;
+pub mod source;
 pub mod trust;
 
 pub use fault::{Code, Fault, Outcome, TrapReport};

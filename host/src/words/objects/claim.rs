@@ -1,0 +1,23 @@
+//! The claim: a node says that it serves a name.
+
+use serde::{Deserialize, Serialize};
+
+use crate::words::{MeshId, Name, NodeId};
+
+/// Says that a node serves a name now. Signed by the node itself, for minutes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Claim {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// The node that serves.
+    pub node: NodeId,
+    /// The name that it serves.
+    pub name: Name,
+    /// Rises with each claim of this node for this name.
+    pub serial: u64,
+    /// When it was signed.
+    pub issued: u64,
+    /// From when on it says nothing.
+    pub expires: u64,
+}
