@@ -6,3 +6,4 @@ pub mod words;
 pub mod decisions;
 
 pub mod store;
+pub mod net;

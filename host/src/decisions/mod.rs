@@ -2,6 +2,7 @@
 
 pub mod canonical;
 pub mod cose;
+pub mod hello;
 pub mod update;
 
 #[cfg(test)]
