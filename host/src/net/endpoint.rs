@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
-use quinn::{
-    ClientConfig, Connection, EndpointConfig, Incoming, TransportConfig,
-};
+use quinn::{ClientConfig, Connection, EndpointConfig, Incoming, TransportConfig};
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use rustls::pki_types::CertificateDer;
@@ -42,7 +40,8 @@ pub struct Endpoint {
     tls: Tls,
     transport: Arc<TransportConfig>,
     own_id: NodeId,
-    handshakes: Arc<AtomicUsize>,
+    /// Handshakes under way.
+    pub(super) handshakes: Arc<AtomicUsize>,
 }
 
 /// Someone dials; nothing is known of them yet. Dropping it refuses them.
@@ -143,6 +142,11 @@ impl Arrival {
     /// Where the dialler is.
     pub fn remote_address(&self) -> SocketAddr {
         canonical(self.incoming.remote_address())
+    }
+
+    /// Whether the dialler has shown that it gets what is sent to its address.
+    pub fn address_proved(&self) -> bool {
+        self.incoming.remote_address_validated()
     }
 
     /// Turns the dialler away.

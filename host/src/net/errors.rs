@@ -8,6 +8,8 @@ use crate::words::fault::{Code, Fault};
 use crate::words::id::clip;
 use crate::words::number::{fault_of, number_of};
 
+/// QUIC error number of an endpoint that takes no more (RFC 9000, section 20.1).
+const CONNECTION_REFUSED: u64 = 2;
 /// First QUIC error number of a TLS alert (RFC 9001, section 4.8).
 const CRYPTO: u64 = 0x100;
 /// TLS alerts (RFC 8446, section 6) that mean that the ALPN did not fit.
@@ -54,6 +56,9 @@ pub fn handshake_fault(whom: &str, error: &ConnectionError) -> Fault {
         (_, Some((NO_APPLICATION_PROTOCOL, _))) => {
             Fault::new(Code::Protocol, format!("{whom} does not speak midplane/0"))
                 .fix("look at the address; another program, or another version of this one, listens there")
+        }
+        (_, Some((CONNECTION_REFUSED, _))) => {
+            Fault::new(Code::Busy, format!("{whom} takes no more links now"))
         }
         (_, Some((CRYPTO..CRYPTO_END, reason))) => {
             Fault::new(Code::BadSignature, format!("{whom} failed the proof of its key: {:?}", clip(&reason)))

@@ -92,8 +92,7 @@ impl FrameReader<RecvStream> {
 }
 
 impl<S: Chunks> FrameReader<S> {
-    /// Reads frames from `source`; an item may have up to `item_max` bytes, a frame up to its limit and `item_max`,
-    /// but at least the 64 KiB of a frame that is not an item only when `item_max` allows as much.
+    /// Reads frames from `source`; an item put together from parts may have up to `item_max` bytes.
     pub fn new(source: S, item_max: usize) -> Self {
         let parser = FrameParser::default();
         let parts = BytesMut::new();
@@ -285,7 +284,8 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.flush().await
     }
 
-    /// Writes the open frame, whose body `write` appends in place, and the first item if there is one: one write.
+    /// Writes the open frame, whose body `write` appends in place, and the first item if there is one: one
+    /// write when the item is short.
     ///
     /// # Errors
     /// As [`FrameWriter::frame`].

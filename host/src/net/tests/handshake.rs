@@ -169,6 +169,33 @@ async fn a_closed_link_says_why() {
     assert!(b.accept().await.is_none());
 }
 
+#[tokio::test]
+async fn many_handshakes_ask_for_proof_and_too_many_are_refused() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let (a, b) = (node(1), node(2));
+    let addr = b.local_addr().unwrap();
+    for (under_way, proved) in [(0, false), (windows::HANDSHAKES_UNPROVED, true)] {
+        b.handshakes.store(under_way, Relaxed);
+        let (dialled, arrived) = soon(async {
+            tokio::join!(a.connect(addr, None), async {
+                let arrival = b.accept().await.unwrap();
+                let arrived = arrival.address_proved();
+                arrival.finish().await.unwrap();
+                arrived
+            })
+        })
+        .await;
+        assert_eq!((dialled.is_ok(), arrived), (true, proved));
+        assert_eq!(b.handshakes.load(Relaxed), under_way, "a handshake was not counted off");
+    }
+    b.handshakes.store(windows::HANDSHAKES_MAX, Relaxed);
+    let refused = tokio::select! {
+        refused = a.connect(addr, None) => refused.unwrap_err(),
+        _ = b.accept() => panic!("one too many was let in"),
+    };
+    assert_eq!(refused.code, Code::Busy, "{refused}");
+}
+
 /// Runs a node on a thread of its own until `stop` is heard; then everything of it is dropped without a goodbye.
 fn doomed(
     addr: SocketAddr,
