@@ -7,3 +7,4 @@ pub mod decisions;
 
 pub mod store;
 pub mod net;
+pub mod wasm;

@@ -1,6 +1,7 @@
 //! Plain data: ids, objects, schemas, frames. Depends on nothing else of the host and does no I/O.
 
 pub mod envelope;
+pub mod cbor;
 pub mod fault;
 pub mod frame;
 pub mod hello;
@@ -11,6 +12,8 @@ pub mod problems;
 pub mod source;
 pub mod note;
 pub mod number;
+pub mod json;
+pub mod schema;
 pub mod trust;
 
 pub use fault::{Code, Fault, Outcome, TrapReport};
