@@ -6,8 +6,8 @@ use wasmtime::component::{Component, ResourceType};
 
 use crate::words::schema::{Case, Field, Function, Type};
 
-/// Most types in the description of one function, counted with repetition. Types are stored shared but described as a
-/// tree, so a component of a few kilobytes could ask for a million; real functions stay below a few hundred.
+/// Most types and names in the description of one function, counted with repetition. Types are stored shared but
+/// described as a tree, so a component of a few kilobytes could ask for a million; real functions stay below a few hundred.
 const TYPES_MAX: usize = 10_000;
 /// Stands for what is beyond [`TYPES_MAX`]; makes the function one that cannot be called.
 const TOO_LARGE: &str = "type-too-large";
@@ -96,7 +96,16 @@ struct Describer<'a> {
 
 impl Describer<'_> {
     fn ty(&mut self, ty: &WasmType) -> Type {
-        let Some(left) = self.left.checked_sub(1) else {
+        let names = match ty {
+            WasmType::Record(record) => record.fields().len(),
+            WasmType::Tuple(tuple) => tuple.types().len(),
+            WasmType::Variant(variant) => variant.cases().len(),
+            WasmType::Enum(names) => names.names().len(),
+            WasmType::Flags(names) => names.names().len(),
+            _ => 0,
+        };
+        let Some(left) = self.left.checked_sub(1 + names) else {
+            self.left = 0;
             return Type::Unsupported(TOO_LARGE.to_owned());
         };
         self.left = left;
@@ -118,13 +127,10 @@ impl Describer<'_> {
             WasmType::Record(record) => Type::Record(
                 record
                     .fields()
-                    .take(left + 1)
                     .map(|field| Field { name: field.name.to_owned(), ty: self.ty(&field.ty) })
                     .collect(),
             ),
-            WasmType::Tuple(tuple) => {
-                Type::Tuple(tuple.types().take(left + 1).map(|ty| self.ty(&ty)).collect())
-            }
+            WasmType::Tuple(tuple) => Type::Tuple(tuple.types().map(|ty| self.ty(&ty)).collect()),
             WasmType::Variant(variant) => Type::Variant(
                 variant
                     .cases()
@@ -297,12 +303,19 @@ mod tests {
 
     #[test]
     fn a_type_that_explodes_is_cut_off() {
-        let mut types = String::from("(type $t0 (tuple u8 u8))");
+        let mut doubled = String::from("(type $t0 (tuple u8 u8))");
         for level in 1..=16 {
             let below = level - 1;
-            types.push_str(&format!("(type $t{level} (tuple $t{below} $t{below}))"));
+            doubled.push_str(&format!("(type $t{level} (tuple $t{below} $t{below}))"));
         }
-        let imported = import(&format!(r#"(component {types} (import "host" (func (param "x" $t16))))"#));
-        assert!(imported.callable().unwrap_err().contains(TOO_LARGE));
+        let names: String = (0..1000).map(|n| format!(" \"n{n}\"")).collect();
+        let named = format!(
+            r#"(type $n (enum{names})) (import "n" (type $e (eq $n))) (type $t16 (tuple {}))"#,
+            "$e ".repeat(100)
+        );
+        for types in [doubled, named] {
+            let imported = import(&format!(r#"(component {types} (import "host" (func (param "x" $t16))))"#));
+            assert!(imported.callable().unwrap_err().contains(TOO_LARGE));
+        }
     }
 }

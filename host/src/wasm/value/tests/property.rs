@@ -70,6 +70,16 @@ fn sequence(items: &[Vec<u8>]) -> Vec<u8> {
     [cbor(|out| out.array(items.len() as u64)), items.concat()].concat()
 }
 
+fn single(number: f32) -> Vec<u8> {
+    let number = if number.is_nan() { f32::NAN } else { number };
+    [&[0xfa][..], &number.to_be_bytes()].concat()
+}
+
+fn double(number: f64) -> Vec<u8> {
+    let number = if number.is_nan() { f64::NAN } else { number };
+    [&[0xfb][..], &number.to_be_bytes()].concat()
+}
+
 /// Canonical CBOR of values of the type, written without the code under test.
 fn values(ty: &Type) -> BoxedStrategy<Vec<u8>> {
     let null = || Just(vec![0xf6]).boxed();
@@ -84,14 +94,8 @@ fn values(ty: &Type) -> BoxedStrategy<Vec<u8>> {
         Type::U32 => any::<u32>().prop_map(number).boxed(),
         Type::S64 => any::<i64>().prop_map(number).boxed(),
         Type::U64 => any::<u64>().prop_map(number).boxed(),
-        Type::F32 => (prop::num::f32::ANY)
-            .prop_map(|n| if n.is_nan() { f32::NAN } else { n })
-            .prop_map(|n| [&[0xfa][..], &n.to_be_bytes()].concat())
-            .boxed(),
-        Type::F64 => (prop::num::f64::ANY)
-            .prop_map(|n| if n.is_nan() { f64::NAN } else { n })
-            .prop_map(|n| [&[0xfb][..], &n.to_be_bytes()].concat())
-            .boxed(),
+        Type::F32 => prop::num::f32::ANY.prop_map(single).boxed(),
+        Type::F64 => prop::num::f64::ANY.prop_map(double).boxed(),
         Type::Char => any::<char>().prop_map(|c| string(&c.to_string())).boxed(),
         Type::String => any::<String>().prop_map(|text| string(&text)).boxed(),
         Type::List(element) if **element == Type::U8 => {
