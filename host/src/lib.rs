@@ -1,6 +1,7 @@
 //! Midplane: a peer-to-peer node in which every capability is a WebAssembly plugin.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod words;
 
 pub mod decisions;

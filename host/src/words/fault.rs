@@ -108,6 +108,8 @@ codes! {
     HostCallLimit = "host-call-limit", 1;
     /// The guest used up its fuel.
     OutOfFuel = "out-of-fuel", 1;
+    /// The source of a plugin does not compile.
+    BuildFailed = "build-failed", 1;
     /// The function answered with its own error.
     Application = "application-error", 1;
     /// Another process uses the data directory.

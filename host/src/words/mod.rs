@@ -2,6 +2,7 @@
 
 pub mod envelope;
 pub mod cbor;
+pub mod docs;
 pub mod fault;
 pub mod frame;
 pub mod hello;
