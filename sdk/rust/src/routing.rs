@@ -9,6 +9,10 @@ pub mod bindings {
         runtime_path: "::midplane_sdk::wit_bindgen::rt",
         with: { "midplane:policy/types@0.1.0": crate::types },
         additional_derives: [PartialEq, Eq, serde::Serialize, serde::Deserialize],
+        // Byte for byte a proof costs more than all the rest of a message.
+        additional_member_attributes: {
+            "midplane:routing/machine@0.1.0/claim.proof": [#[serde(with = "serde_bytes")]],
+        },
         generate_unused_types: true,
         pub_export_macro: true,
     });
