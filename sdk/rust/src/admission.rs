@@ -52,7 +52,6 @@ macro_rules! export_admission {
                     const { $crate::machine::Instance::empty() };
             }
 
-            #[allow(dead_code)]
             struct Component;
 
             impl kind::Guest for Component {
@@ -74,6 +73,8 @@ macro_rules! export_admission {
             // Symbols of components are no symbols elsewhere, and a test needs none.
     #[cfg(target_arch = "wasm32")]
             $crate::admission::bindings::export!(Component with_types_in $crate::admission::bindings);
+            #[cfg(not(target_arch = "wasm32"))]
+            const _: ::core::marker::PhantomData<Component> = ::core::marker::PhantomData;
         };
     };
 }

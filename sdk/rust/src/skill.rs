@@ -33,6 +33,8 @@ macro_rules! skill {
         // Symbols of components are no symbols elsewhere, and a test needs none.
         #[cfg(target_arch = "wasm32")]
         export!($skill);
+        #[cfg(not(target_arch = "wasm32"))]
+        const _: ::core::marker::PhantomData<$skill> = ::core::marker::PhantomData;
     };
 }
 

@@ -17,6 +17,8 @@ mod wire;
 #[cfg(test)]
 mod simulation;
 
+use std::rc::Rc;
+
 use midplane_sdk::routing::*;
 use midplane_sdk::serde::{Deserialize, Serialize};
 use midplane_sdk::{Link, Map, Message, Set, Trust, log, set_timer};
@@ -39,6 +41,8 @@ const FLUSH_MS: Millis = 1;
 const PLAN_MS: Millis = 60_000;
 /// Most hops that the host takes.
 const HOPS_MAX: usize = 16;
+/// Most nodes in saved paths, so that saving stays within its fuel. What is not saved is heard again.
+const SAVED_NODES_MAX: usize = 32_000;
 /// Version of the saved state.
 const VERSION: &str = "1";
 
@@ -58,8 +62,16 @@ enum Order {
     Sticky,
 }
 
-/// A best route, as it is saved.
-#[derive(Serialize, Deserialize)]
+/// A best route, as it is saved; the path begins with this node.
+#[derive(Serialize)]
+#[serde(crate = "midplane_sdk::serde")]
+struct Saving<'a> {
+    claim: &'a Claim,
+    path: &'a [NodeId],
+}
+
+/// The same, as it is handed over.
+#[derive(Deserialize)]
 #[serde(crate = "midplane_sdk::serde")]
 struct Saved {
     claim: Claim,
@@ -72,13 +84,15 @@ pub struct PathVector {
     slot: String,
     pick: Pick,
     /// What this node serves itself.
-    served: Map<String, Claim>,
+    served: Map<String, Rc<Claim>>,
+    /// The path to this node itself.
+    own_path: table::Path,
     table: Table,
     neighbours: Map<NodeId, Neighbour>,
     /// What neighbours may have to be told, and whether that has waited already.
-    dirty: Map<Key, bool>,
+    dirty: Map<Rc<Key>, bool>,
     /// What waits. The timer [`HOLD`] is set while there is anything.
-    held: Set<Key>,
+    held: Set<Rc<Key>>,
     /// When the timer for expired claims is due.
     expiry: Option<Millis>,
 }
@@ -92,11 +106,13 @@ impl Policy for PathVector {
             Order::Sticky => Pick::Sticky,
         };
         let saved: Vec<Saved> = setup.handed_over(VERSION).unwrap_or_default();
+        let own_path = [setup.node.clone()].into();
         let mut policy = Self {
             node: setup.node,
             slot: setup.slot,
             pick,
             served: Map::new(),
+            own_path,
             table: Table::default(),
             neighbours: Map::new(),
             dirty: Map::new(),
@@ -107,8 +123,7 @@ impl Policy for PathVector {
         for Saved { claim, path } in saved {
             policy.table.restore(setup.now, claim, path.into(), &mut changes);
         }
-        let mut effects = policy.carry_out(setup.now, changes);
-        policy.look_for_expired(setup.now, &mut effects);
+        let effects = policy.carry_out(setup.now, changes);
         Ok((policy, effects))
     }
 
@@ -128,30 +143,31 @@ impl Policy for PathVector {
             }
             Event::Base(BaseEvent::LinkDown(peer)) => self.link_down(now, &peer, &mut changes),
             Event::Base(BaseEvent::Message(message)) => self.message(now, message, &mut changes),
-            Event::Base(BaseEvent::Timer(EXPIRY)) => self.expiry = None,
+            Event::Base(BaseEvent::Timer(EXPIRY)) => {
+                self.expiry = None;
+                self.table.expire(now, &mut changes);
+            }
             Event::Base(BaseEvent::Timer(HOLD)) => {
                 self.dirty.extend(std::mem::take(&mut self.held).into_iter().map(|key| (key, true)));
             }
             Event::Base(BaseEvent::Timer(_)) => {}
             Event::Serving(claim) => {
-                changes.dirty.insert((claim.name.clone(), self.node.clone()));
-                if let Some(name) = self.serve(claim) {
-                    changes.names.insert(name);
+                let key = self.own(&claim.name);
+                changes.dirty.push(key.clone());
+                if self.served.insert(claim.name.clone(), Rc::new(claim)).is_none() {
+                    changes.planned.push(key);
                 }
             }
             Event::Withdrawn(name) => {
                 if self.served.remove(&name).is_some() {
-                    changes.dirty.insert((name.clone(), self.node.clone()));
-                    changes.names.insert(name);
+                    changes.plan(&self.own(&name));
                 }
             }
             Event::Learned(outcome) => self.table.learned(now, outcome, &mut changes),
             // A lost link is followed by its own event; the host goes on to the next hop by itself.
             Event::Outcome(_) => {}
         }
-        let mut effects = self.carry_out(now, changes);
-        self.look_for_expired(now, &mut effects);
-        effects
+        self.carry_out(now, changes)
     }
 
     fn decide(&self, now: Millis, query: &Query) -> Plan {
@@ -171,19 +187,20 @@ impl Policy for PathVector {
     }
 
     fn save(&self) -> State {
+        let mut nodes = 0;
         let best = self.table.iter().filter_map(|(_, destination)| {
-            let claim = destination.learned.clone()?;
-            Some(Saved { claim, path: self.best(destination)?.to_vec() })
+            let saving = Saving { claim: destination.learned.as_deref()?, path: self.best(destination)? };
+            nodes += saving.path.len();
+            (nodes <= SAVED_NODES_MAX).then_some(saving)
         });
         State::of(VERSION, &best.collect::<Vec<_>>())
     }
 }
 
 impl PathVector {
-    /// Keeps the claim; the name when it is one that was not served before.
-    fn serve(&mut self, claim: Claim) -> Option<String> {
-        let name = claim.name.clone();
-        self.served.insert(name.clone(), claim).is_none().then_some(name)
+    /// The key of a name that this node serves.
+    fn own(&self, name: &str) -> Rc<Key> {
+        Rc::new((name.to_owned(), self.node.clone()))
     }
 
     fn link_up(&mut self, now: Millis, link: &Link, changes: &mut Changes) {
@@ -237,14 +254,15 @@ impl PathVector {
                 Ok(wire::Part::Route { claim, path }) => {
                     let loops = path.contains(&self.node);
                     if !loops && wire::acceptable(&claim, &path, &peer) {
-                        self.table.route(now, &peer, claim, path.into(), changes);
+                        let path = [&self.node].into_iter().chain(&path).cloned().collect();
+                        self.table.route(now, &peer, claim, path, changes);
                     } else {
                         // What the neighbour said before of this destination does not count any more.
-                        self.table.withdraw(now, &peer, &(claim.name, claim.node), changes);
+                        self.table.withdraw(now, &peer, (claim.name, claim.node), changes);
                     }
                 }
                 Ok(wire::Part::Withdraw { name, node }) => {
-                    self.table.withdraw(now, &peer, &(name, node), changes)
+                    self.table.withdraw(now, &peer, (name, node), changes)
                 }
                 Err(error) => {
                     changes.warnings.push(format!("{peer} sent a message that cannot be read: {error}"));
@@ -260,14 +278,21 @@ impl PathVector {
     /// Turns changes into effects, and tells neighbours what they should know.
     fn carry_out(&mut self, now: Millis, changes: Changes) -> Vec<Effect> {
         let mut effects = Vec::new();
-        for key in changes.dirty {
-            self.dirty.entry(key).or_insert(false);
-        }
-        if !changes.names.is_empty() {
-            effects.push(Effect::PlansChanged(Some(changes.names.into_iter().collect())));
+        // Changes come in order but for a few, which sorting makes use of.
+        let mut names: Vec<String> = changes.planned.iter().map(|key| key.0.clone()).collect();
+        names.sort();
+        names.dedup();
+        if !names.is_empty() {
+            effects.push(Effect::PlansChanged(Some(names)));
         }
         effects.extend(changes.learn.into_iter().map(Effect::Learn));
         effects.extend(changes.warnings.into_iter().map(log::warn));
+        if let Some(at) = changes.expires.filter(|at| self.expiry.is_none_or(|set| *at < set)) {
+            let at = at.max(now + EXPIRY_MIN_MS);
+            self.expiry = Some(at);
+            effects.push(set_timer(EXPIRY, at - now));
+        }
+        self.dirty.append(&mut changes.dirty.into_iter().map(|key| (key, false)).collect());
         let waiting = !self.held.is_empty();
         if self.tell(now, &mut effects) {
             effects.push(set_timer(FLUSH, FLUSH_MS));
@@ -276,20 +301,6 @@ impl PathVector {
             effects.push(set_timer(HOLD, neighbours::HOLD_MS));
         }
         effects
-    }
-
-    /// Removes expired claims when it is time to, and keeps the timer at the earliest end of a claim.
-    fn look_for_expired(&mut self, now: Millis, effects: &mut Vec<Effect>) {
-        if self.expiry.is_some_and(|at| at > now) {
-            return;
-        }
-        let mut changes = Changes::default();
-        let next = self.table.expire(now, &mut changes);
-        effects.extend(self.carry_out(now, changes));
-        self.expiry = next.map(|next| next.max(now + EXPIRY_MIN_MS));
-        if let Some(at) = self.expiry {
-            effects.push(set_timer(EXPIRY, at - now));
-        }
     }
 
     /// The path by the best neighbour.
@@ -318,7 +329,7 @@ impl PathVector {
                     continue;
                 }
                 valid_for = valid_for.min(claim.expires - now);
-                let way = (route.path.len(), next, node);
+                let way = (route.path.len() - 1, next, node);
                 if best.len() == HOPS_MAX && best.last().is_some_and(|last| *last <= way) {
                     continue;
                 }

@@ -7,18 +7,20 @@
 //! The work of one call is bounded: what is left is told a moment later. So a change of thousands of destinations
 //! neither uses up the fuel of a call nor goes out as one burst, and what changes twice meanwhile is told once.
 
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
+use std::rc::Rc;
 
 use midplane_sdk::routing::{Claim, Effect, Millis, NodeId};
 use midplane_sdk::{Map, Set, send};
 
 use crate::PathVector;
 use crate::table::{Key, Path};
-use crate::wire::{ASK, BEGIN, Outbox, PATH_MAX, Part};
+use crate::wire::{ASK, BEGIN, Outbox, PATH_MAX, Statement};
 
-/// Most destinations that are looked at for a neighbour in one call. One costs up to some 6,000 units of fuel, and a
-/// call has 50 million.
-const WORK_MAX: usize = 2_000;
+/// Most destinations that are looked at for a neighbour in one call. One costs up to some 20,000 units of fuel, and a
+/// call has 50 million, of which a long message may need 10.
+const WORK_MAX: usize = 1_000;
 
 /// How long news that a path got no shorter waits: longer than a message takes on most links, and short beside
 /// what people notice. Calls go on meanwhile: the path that was told may be longer than it says, and still leads there.
@@ -27,7 +29,7 @@ pub(crate) const HOLD_MS: Millis = 100;
 /// A linked peer that speaks this protocol.
 pub(crate) struct Neighbour {
     /// What it was told last of each destination, and has not been told to forget.
-    told: Map<Key, Told>,
+    told: Map<Rc<Key>, Told>,
     /// Flags of the next message.
     flags: u8,
     /// The full state that is being told.
@@ -41,12 +43,28 @@ enum Telling {
     /// The names of this node, from behind this one on.
     Served(Option<String>),
     /// All others, from behind this one on.
-    Table(Key),
+    Table(Rc<Key>),
 }
 
 struct Told {
     serial: u64,
     path: Path,
+}
+
+/// What neighbours are to know of a destination.
+struct Advert {
+    claim: Rc<Claim>,
+    path: Path,
+}
+
+/// What is being sent, by neighbour.
+#[derive(Default)]
+struct Boxes(Map<NodeId, Outbox>);
+
+impl Boxes {
+    fn of(&mut self, peer: &NodeId) -> &mut Outbox {
+        self.0.entry(peer.clone()).or_insert_with(|| Outbox::new(0))
+    }
 }
 
 impl Neighbour {
@@ -65,41 +83,38 @@ impl Neighbour {
         }
         self.heard = true;
     }
-}
 
-/// What neighbours are to know of a destination.
-struct Advert {
-    claim: Claim,
-    path: Path,
-}
-
-/// How a neighbour is brought up to date about a destination.
-enum Update {
-    Nothing,
-    /// Not before it has waited.
-    Hold,
-    Tell(Part),
-}
-
-impl Neighbour {
-    /// What it has to be told so that it is up to date about this destination.
-    fn update(&mut self, peer: &NodeId, key: &Key, advert: Option<&Advert>, waited: bool) -> Update {
-        let told = self.told.get(key);
-        let Some(Advert { claim, path }) = advert.filter(|advert| !advert.path.contains(peer)) else {
-            return match self.told.remove(key) {
-                Some(_) => Update::Tell(Part::Withdraw { name: key.0.clone(), node: key.1.clone() }),
-                None => Update::Nothing,
-            };
+    /// Brings it up to date about a destination; false when it has to wait for that.
+    fn update(
+        &mut self,
+        peer: &NodeId,
+        key: &Rc<Key>,
+        advert: Option<&Advert>,
+        waited: bool,
+        boxes: &mut Boxes,
+    ) -> bool {
+        let Some(advert) = advert.filter(|advert| !advert.path.contains(peer)) else {
+            if self.told.remove(key).is_some() {
+                boxes.of(peer).push(&Statement::Withdraw { name: &key.0, node: &key.1 });
+            }
+            return true;
         };
-        let same_path = told.is_some_and(|told| told.path == *path);
-        if same_path && told.is_some_and(|told| told.serial == claim.serial) {
-            return Update::Nothing;
+        let news = Told { serial: advert.claim.serial, path: advert.path.clone() };
+        match self.told.entry(key.clone()) {
+            Entry::Vacant(told) => _ = told.insert(news),
+            Entry::Occupied(mut told) => {
+                let same_path = told.get().path == news.path;
+                if same_path && told.get().serial == news.serial {
+                    return true;
+                }
+                if !waited && !same_path && news.path.len() >= told.get().path.len() {
+                    return false;
+                }
+                told.insert(news);
+            }
         }
-        if !waited && !same_path && told.is_some_and(|told| path.len() >= told.path.len()) {
-            return Update::Hold;
-        }
-        self.told.insert(key.clone(), Told { serial: claim.serial, path: path.clone() });
-        Update::Tell(Part::Route { claim: claim.clone(), path: path.to_vec() })
+        boxes.of(peer).push(&Statement::Route { claim: &advert.claim, path: &advert.path });
+        true
     }
 }
 
@@ -107,10 +122,10 @@ impl PathVector {
     /// Tells neighbours what they do not know yet; whether something is left to tell.
     pub(crate) fn tell(&mut self, now: Millis, effects: &mut Vec<Effect>) -> bool {
         let mut work = WORK_MAX;
-        let mut boxes = Map::new();
+        let mut boxes = Boxes::default();
         for (peer, neighbour) in &mut self.neighbours {
             if neighbour.flags != 0 {
-                boxes.insert(peer.clone(), Outbox::new(std::mem::take(&mut neighbour.flags)));
+                boxes.0.insert(peer.clone(), Outbox::new(std::mem::take(&mut neighbour.flags)));
             }
         }
         while work > 0
@@ -118,10 +133,8 @@ impl PathVector {
         {
             let advert = self.advert(now, &key);
             for (peer, neighbour) in &mut self.neighbours {
-                match neighbour.update(peer, &key, advert.as_ref(), waited) {
-                    Update::Nothing => {}
-                    Update::Hold => _ = self.held.insert(key.clone()),
-                    Update::Tell(part) => outbox(&mut boxes, peer).push(&part),
+                if !neighbour.update(peer, &key, advert.as_ref(), waited, &mut boxes) {
+                    self.held.insert(key.clone());
                 }
             }
             work = work.saturating_sub(1 + self.neighbours.len());
@@ -133,23 +146,15 @@ impl PathVector {
                 told.insert(peer);
             }
         }
-        let left =
-            !self.dirty.is_empty() || self.neighbours.values().any(|neighbour| neighbour.telling.is_some());
-        for (peer, outbox) in boxes {
+        for (peer, outbox) in boxes.0 {
             let messages = outbox.finish(told.contains(&peer));
             effects.extend(messages.into_iter().map(|message| send(peer.clone(), message)));
         }
-        left
+        !self.dirty.is_empty() || self.neighbours.values().any(|neighbour| neighbour.telling.is_some())
     }
 
     /// Goes on with a neighbour's full state; whether it is complete.
-    fn tell_full(
-        &mut self,
-        now: Millis,
-        peer: &NodeId,
-        work: &mut usize,
-        boxes: &mut Map<NodeId, Outbox>,
-    ) -> bool {
+    fn tell_full(&mut self, now: Millis, peer: &NodeId, work: &mut usize, boxes: &mut Boxes) -> bool {
         while *work > 0 {
             *work -= 1;
             let Some(telling) = self.neighbours.get_mut(peer).and_then(|neighbour| neighbour.telling.take())
@@ -157,50 +162,44 @@ impl PathVector {
                 return false;
             };
             let Some((key, telling)) = self.following(telling) else {
-                outbox(boxes, peer);
+                boxes.of(peer);
                 return true;
             };
             let advert = self.advert(now, &key);
             if let Some(neighbour) = self.neighbours.get_mut(peer) {
                 neighbour.telling = Some(telling);
                 // It waits for its first full state, so nothing is held back.
-                if let Update::Tell(part) = neighbour.update(peer, &key, advert.as_ref(), true) {
-                    outbox(boxes, peer).push(&part);
-                }
+                neighbour.update(peer, &key, advert.as_ref(), true, boxes);
             }
         }
         false
     }
 
     /// The next destination of a full state: first those of this node, then the others.
-    fn following(&self, telling: Telling) -> Option<(Key, Telling)> {
+    fn following(&self, telling: Telling) -> Option<(Rc<Key>, Telling)> {
         let last = match telling {
             Telling::Served(last) => {
                 let from = last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
                 if let Some((name, _)) = self.served.range::<String, _>((from, Bound::Unbounded)).next() {
-                    return Some(((name.clone(), self.node.clone()), Telling::Served(Some(name.clone()))));
+                    return Some((self.own(name), Telling::Served(Some(name.clone()))));
                 }
                 None
             }
             Telling::Table(last) => Some(last),
         };
-        let key = self.table.after(last.as_ref())?;
+        let key = self.table.after(last.as_deref())?;
         Some((key.clone(), Telling::Table(key.clone())))
     }
 
     /// What there is to tell of a destination: nothing when it is not reached, or too far away.
     fn advert(&self, now: Millis, key: &Key) -> Option<Advert> {
         let (claim, path) = if key.1 == self.node {
-            (self.served.get(&key.0)?, &[][..])
+            (self.served.get(&key.0)?, &self.own_path)
         } else {
             let destination = self.table.get(key)?;
-            (destination.learned.as_ref()?, &**self.best(destination)?)
+            (destination.learned.as_ref()?, self.best(destination)?)
         };
-        let told = || [&self.node].into_iter().chain(path).cloned().collect();
-        (claim.expires > now && path.len() < PATH_MAX).then(|| Advert { claim: claim.clone(), path: told() })
+        (claim.expires > now && path.len() <= PATH_MAX)
+            .then(|| Advert { claim: claim.clone(), path: path.clone() })
     }
-}
-
-fn outbox<'a>(boxes: &'a mut Map<NodeId, Outbox>, peer: &NodeId) -> &'a mut Outbox {
-    boxes.entry(peer.clone()).or_insert_with(|| Outbox::new(0))
 }

@@ -3,12 +3,12 @@
 use std::ops::Bound;
 use std::rc::Rc;
 
+use midplane_sdk::Map;
 use midplane_sdk::routing::{Claim, LearnOutcome, Millis, NodeId};
-use midplane_sdk::{Map, Set};
 
 /// A name and a node that serves it.
 pub(crate) type Key = (String, NodeId);
-/// Nodes from a neighbour, or for what is sent from this node, to the one that serves.
+/// Nodes from this one to the one that serves: as neighbours are told it, so that telling copies nothing.
 pub(crate) type Path = Rc<[NodeId]>;
 
 /// Most destinations: as many claims as the host keeps for a slot.
@@ -27,7 +27,7 @@ pub(crate) struct Route {
 #[derive(Default)]
 pub(crate) struct Destination {
     /// The claim that the host has checked.
-    pub(crate) learned: Option<Claim>,
+    pub(crate) learned: Option<Rc<Claim>>,
     /// The claim that the host is checking. One at a time, because an answer names only its serial.
     asked: Option<Claim>,
     /// Claims to check next, by the neighbour that presented them.
@@ -66,26 +66,33 @@ impl Destination {
 /// What a change of the table asks for.
 #[derive(Default)]
 pub(crate) struct Changes {
-    /// Names whose plans may be different now.
-    pub(crate) names: Set<String>,
+    /// Destinations that plans may lead to now and did not, or the other way round.
+    pub(crate) planned: Vec<Rc<Key>>,
     /// Destinations of which neighbours may have to be told something else.
-    pub(crate) dirty: Set<Key>,
+    pub(crate) dirty: Vec<Rc<Key>>,
     /// Claims for the host to check.
     pub(crate) learn: Vec<Claim>,
+    /// The earliest end of a claim that was learned.
+    pub(crate) expires: Option<Millis>,
     /// Lines for the log.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Changes {
-    fn plan(&mut self, key: &Key) {
-        self.names.insert(key.0.clone());
-        self.dirty.insert(key.clone());
+    /// A destination of which both plans and neighbours depend.
+    pub(crate) fn plan(&mut self, key: &Rc<Key>) {
+        self.planned.push(key.clone());
+        self.dirty.push(key.clone());
+    }
+
+    fn expires(&mut self, at: Millis) {
+        self.expires = Some(self.expires.map_or(at, |earliest| earliest.min(at)));
     }
 }
 
 /// All destinations but those that this node serves.
 #[derive(Default)]
-pub(crate) struct Table(Map<Key, Destination>);
+pub(crate) struct Table(Map<Rc<Key>, Destination>);
 
 impl Table {
     /// A neighbour's route with the claim that came with it.
@@ -97,7 +104,7 @@ impl Table {
         path: Path,
         changes: &mut Changes,
     ) {
-        let key = (claim.name.clone(), claim.node.clone());
+        let key = Rc::new((claim.name.clone(), claim.node.clone()));
         if !self.0.contains_key(&key) {
             if claim.expires <= now {
                 return;
@@ -122,11 +129,12 @@ impl Table {
     }
 
     /// A neighbour does not reach this any more.
-    pub(crate) fn withdraw(&mut self, now: Millis, from: &NodeId, key: &Key, changes: &mut Changes) {
-        if let Some(destination) = self.0.get_mut(key) {
+    pub(crate) fn withdraw(&mut self, now: Millis, from: &NodeId, key: Key, changes: &mut Changes) {
+        let key = Rc::new(key);
+        if let Some(destination) = self.0.get_mut(&key) {
             destination.waiting.remove(from);
             if destination.routes.remove(from).is_some() && destination.usable(now) {
-                changes.plan(key);
+                changes.plan(&key);
             }
         }
     }
@@ -164,19 +172,20 @@ impl Table {
 
     /// What the host found about a claim.
     pub(crate) fn learned(&mut self, now: Millis, outcome: LearnOutcome, changes: &mut Changes) {
-        let key = (outcome.name, outcome.node);
+        let key = Rc::new((outcome.name, outcome.node));
         let Some(destination) = self.0.get_mut(&key) else { return };
         let Some(claim) = destination.asked.take_if(|asked| asked.serial == outcome.serial) else { return };
         let usable = destination.usable(now);
         match outcome.refused {
             None => {
-                destination.learned = Some(claim);
-                changes.dirty.insert(key.clone());
+                changes.expires(claim.expires);
+                destination.learned = Some(Rc::new(claim));
+                changes.dirty.push(key.clone());
             }
             Some(why) => {
                 changes.warnings.push(format!("a claim of {} for {} does not hold: {why}", key.1, key.0));
                 // Only after a handover can the claim in use be the one that was checked.
-                if destination.learned.as_ref() == Some(&claim) {
+                if destination.learned.as_deref() == Some(&claim) {
                     destination.learned = None;
                 }
             }
@@ -191,13 +200,12 @@ impl Table {
         }
     }
 
-    /// Removes what has expired; answers when to do so again. A renewed claim comes with its route, so nothing is lost.
-    pub(crate) fn expire(&mut self, now: Millis, changes: &mut Changes) -> Option<Millis> {
-        let mut next: Option<Millis> = None;
+    /// Removes what has expired. A renewed claim comes with its route, so nothing is lost.
+    pub(crate) fn expire(&mut self, now: Millis, changes: &mut Changes) {
         self.0.retain(|key, destination| {
             if let Some(claim) = &destination.learned {
                 if claim.expires > now {
-                    next = Some(next.map_or(claim.expires, |next| next.min(claim.expires)));
+                    changes.expires(claim.expires);
                     return true;
                 }
                 destination.learned = None;
@@ -207,19 +215,19 @@ impl Table {
             changes.learn.extend(destination.ask());
             destination.asked.is_some()
         });
-        next
     }
 
     /// Takes over what an earlier instance knew, until the neighbour says otherwise. The claim counts while it is checked again.
     pub(crate) fn restore(&mut self, now: Millis, claim: Claim, path: Path, changes: &mut Changes) {
-        let key = (claim.name.clone(), claim.node.clone());
-        if let Some(next) = path.first()
+        let key = Rc::new((claim.name.clone(), claim.node.clone()));
+        if let Some(next) = path.get(1)
             && claim.expires > now
             && self.room_for(&key.0)
         {
             let destination = self.0.entry(key).or_default();
             destination.routes.insert(next.clone(), Route { path: path.clone(), stale: true });
-            destination.learned = Some(claim.clone());
+            destination.learned = Some(Rc::new(claim.clone()));
+            changes.expires(claim.expires);
             destination.asked = Some(claim.clone());
             changes.learn.push(claim);
         }
@@ -232,19 +240,19 @@ impl Table {
 
     /// All destinations of a name, in the order of their nodes.
     pub(crate) fn of_name(&self, name: &str) -> impl Iterator<Item = (&NodeId, &Destination)> {
-        let found = self.0.range((name.to_owned(), String::new())..);
+        let found = self.0.range::<Key, _>((name.to_owned(), String::new())..);
         found.take_while(move |(key, _)| key.0 == name).map(|(key, destination)| (&key.1, destination))
     }
 
     /// All destinations, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Destination)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Rc<Key>, &Destination)> {
         self.0.iter()
     }
 
     /// The first key behind this one.
-    pub(crate) fn after(&self, key: Option<&Key>) -> Option<&Key> {
+    pub(crate) fn after(&self, key: Option<&Key>) -> Option<&Rc<Key>> {
         let from = key.map_or(Bound::Unbounded, Bound::Excluded);
-        self.0.range((from, Bound::Unbounded)).next().map(|(key, _)| key)
+        self.0.range::<Key, _>((from, Bound::Unbounded)).next().map(|(key, _)| key)
     }
 
     /// Whether there is room for one more destination of this name. When the table is full, those that nobody
