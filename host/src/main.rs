@@ -1,1 +1,7 @@
-fn main(){}
+//! The `midplane` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    midplane::cli::main()
+}

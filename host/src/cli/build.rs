@@ -4,9 +4,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::Global;
 use super::componentize::componentize;
+use super::output::table;
 use super::toolchain::{TARGET, Toolchain, clean, run};
 use crate::words::{Code, Digest, Fault, Outcome};
 
@@ -17,8 +19,47 @@ const KINDS: [&str; 6] = ["discovery", "admission", "routing", "sync", "skill", 
 /// Longest module that is read: the host takes components up to this size.
 const MODULE_MAX: u64 = 64 << 20;
 
+/// Arguments of `midplane build`.
+#[derive(clap::Args)]
+pub(super) struct Build {
+    /// A plugin crate, or a workspace of them
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Where the components go [default: `plugins` in cargo's target directory]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+impl Build {
+    pub(super) fn run(&self, global: &Global) -> Outcome<()> {
+        let out = match &self.out {
+            Some(out) => out.clone(),
+            None => default_out(&self.dir)?,
+        };
+        let built = build(&self.dir, &out, global.verbose)?;
+        global.out().report(&built, |built| {
+            let rows: Vec<Vec<String>> = built
+                .iter()
+                .map(|one| {
+                    let state = if one.fresh { "new" } else { "unchanged" };
+                    vec![
+                        one.name.clone(),
+                        one.bytes.to_string(),
+                        one.digest.short(),
+                        state.into(),
+                        one.path.display().to_string(),
+                    ]
+                })
+                .collect();
+            table(&["PLUGIN", "BYTES", "DIGEST", "", "FILE"], &rows)
+        });
+        Ok(())
+    }
+}
+
 /// A component that a build left behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Built {
     /// `kind/name`, or the package name of a crate that lies in no kind's directory.
     pub name: String,

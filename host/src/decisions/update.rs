@@ -63,6 +63,51 @@ pub fn accept_roots(current: Option<&Trusted>, chain: &[&[u8]], now: u64) -> Out
     Ok(newest)
 }
 
+/// Takes back the roots that this node accepted earlier, for a start without a network: the same checks but for time. What
+/// has expired since then stops new things, not what runs.
+///
+/// # Errors
+/// As [`accept_roots`], without `expired`.
+pub fn restore_roots(chain: &[&[u8]]) -> Outcome<Trusted> {
+    let mut newest: Option<Trusted> = None;
+    for bytes in chain {
+        newest = Some(next_root(newest.as_ref(), bytes, u64::MAX)?);
+    }
+    newest.ok_or_else(|| Fault::new(Code::BadObject, "chain of roots is empty"))
+}
+
+/// Takes back the manifest that ran last, as [`restore_roots`] does with roots.
+///
+/// # Errors
+/// As [`accept_manifest`], without `expired`; `stale-version` when it is not the version that ran.
+pub fn restore_manifest(trusted: &Trusted, version: u64, bytes: &[u8]) -> Outcome<Opened<Manifest>> {
+    let signed = cose::verify::<Manifest>(bytes)?;
+    let signers = manifest_signers(&trusted.root, &signed)?;
+    let manifest = signed.decode()?;
+    check_mesh(ObjectKind::Manifest, manifest.mesh, trusted.mesh)?;
+    if manifest.version != version {
+        let what = format!("manifest has version {}, {version} ran last", manifest.version);
+        return Err(Fault::new(Code::StaleVersion, what));
+    }
+    Ok(signed.opened(manifest, signers))
+}
+
+/// Takes back this node's own membership, as [`restore_roots`] does with roots. Peers judge it by their clocks.
+///
+/// # Errors
+/// As [`accept_membership`], without `expired`.
+pub fn restore_membership(trusted: &Trusted, bytes: &[u8], node: &NodeId) -> Outcome<Membership> {
+    let membership = cose::open::<Membership>(bytes, &trusted.root.owners, 1)?.object;
+    check_mesh(ObjectKind::Membership, membership.mesh, trusted.mesh)?;
+    if membership.node != *node {
+        return Err(Fault::new(
+            Code::BadObject,
+            format!("membership is for node {}, not for {node}", membership.node),
+        ));
+    }
+    Ok(membership)
+}
+
 /// Takes a manifest whose version is above `floor`, signed by the owners' threshold or by one operator with
 /// the role `deploy`.
 ///

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::fault::{Code, Fault, Outcome};
 use minicbor::Decoder;
 use minicbor::data::Type;
 use minicbor::decode::Error;
@@ -111,6 +112,24 @@ fn widen(half: u16) -> f64 {
         exponent => (mantissa + 1024.0) * 2_f64.powi(exponent - 25),
     };
     if half & 0x8000 == 0 { size } else { -size }
+}
+
+/// Takes a CBOR sequence (RFC 8742) apart.
+///
+/// # Errors
+/// `protocol` when an item is cut off or malformed.
+pub fn sequence(mut bytes: &[u8]) -> Outcome<Vec<&[u8]>> {
+    let mut items = Vec::new();
+    while !bytes.is_empty() {
+        let mut decoder = Decoder::new(bytes);
+        decoder
+            .skip()
+            .map_err(|error| Fault::new(Code::Protocol, format!("an item is malformed: {error}")))?;
+        let (item, rest) = bytes.split_at(decoder.position().min(bytes.len()));
+        items.push(item);
+        bytes = rest;
+    }
+    Ok(items)
 }
 
 #[cfg(test)]

@@ -53,10 +53,8 @@ macro_rules! bytes32 {
                     text.parse().map_err(D::Error::custom)
                 } else {
                     let bytes = serde_bytes::ByteBuf::deserialize(deserializer)?;
-                    let bytes: [u8; 32] = bytes
-                        .as_ref()
-                        .try_into()
-                        .map_err(|_| D::Error::custom("expected 32 bytes"))?;
+                    let bytes: [u8; 32] =
+                        bytes.as_ref().try_into().map_err(|_| D::Error::custom("expected 32 bytes"))?;
                     Ok(Self(bytes))
                 }
             }
@@ -152,9 +150,8 @@ impl FromStr for MeshId {
     type Err = Fault;
 
     fn from_str(text: &str) -> Result<Self, Fault> {
-        let id: NodeId = text
-            .parse()
-            .map_err(|_| Fault::new(Code::Usage, format!("not a mesh id: {:?}", clip(text))))?;
+        let id: NodeId =
+            text.parse().map_err(|_| Fault::new(Code::Usage, format!("not a mesh id: {:?}", clip(text))))?;
         Ok(Self(*id.as_bytes()))
     }
 }
@@ -186,9 +183,7 @@ impl FromStr for Name {
         let label = |part: &str, dots: bool| {
             let byte = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
             let labels: Vec<&str> = if dots { part.split('.').collect() } else { vec![part] };
-            labels.iter().all(|label| {
-                !label.is_empty() && label.len() <= 63 && label.bytes().all(byte)
-            })
+            labels.iter().all(|label| !label.is_empty() && label.len() <= 63 && label.bytes().all(byte))
         };
         let good = text.len() <= NAME_MAX
             && text.split_once('@').is_some_and(|(local, domain)| label(local, false) && label(domain, true));
@@ -265,9 +260,14 @@ mod tests {
     #[test]
     fn names_match_patterns() {
         let name: Name = "math1@fabric".parse().unwrap();
-        for (pattern, expect) in
-            [("math1@fabric", true), ("*@fabric", true), ("*", true), ("*@fab", false), ("math@fabric", false), ("*@*", false)]
-        {
+        for (pattern, expect) in [
+            ("math1@fabric", true),
+            ("*@fabric", true),
+            ("*", true),
+            ("*@fab", false),
+            ("math@fabric", false),
+            ("*@*", false),
+        ] {
             assert_eq!(name.matches(pattern), expect, "{pattern}");
         }
     }

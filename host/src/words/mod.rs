@@ -1,20 +1,21 @@
 //! Plain data: ids, objects, schemas, frames. Depends on nothing else of the host and does no I/O.
 
-pub mod envelope;
 pub mod cbor;
+pub mod control;
 pub mod docs;
+pub mod envelope;
 pub mod fault;
 pub mod frame;
 pub mod hello;
 pub mod hop;
 pub mod id;
-pub mod objects;
-pub mod problems;
-pub mod source;
+pub mod json;
 pub mod note;
 pub mod number;
-pub mod json;
+pub mod objects;
+pub mod problems;
 pub mod schema;
+pub mod source;
 pub mod trust;
 
 pub use fault::{Code, Fault, Outcome, TrapReport};

@@ -89,7 +89,7 @@ pub fn decode_fault(body: &[u8]) -> Fault {
 ///
 /// # Errors
 /// `too-large` beyond `most` bytes.
-pub(super) fn write<T: Serialize>(what: &str, message: &T, most: usize) -> Outcome<Vec<u8>> {
+pub(crate) fn write<T: Serialize>(what: &str, message: &T, most: usize) -> Outcome<Vec<u8>> {
     let mut out = Vec::with_capacity(256);
     ciborium::into_writer(message, &mut out)
         .map_err(|error| Fault::new(Code::Internal, format!("{what} could not be written: {error}")))?;
@@ -103,7 +103,7 @@ pub(super) fn write<T: Serialize>(what: &str, message: &T, most: usize) -> Outco
 ///
 /// # Errors
 /// `too-large` beyond `most` bytes, `protocol` when it is not such a message or something follows it.
-pub(super) fn read<T: DeserializeOwned>(what: &str, bytes: &[u8], most: usize) -> Outcome<T> {
+pub(crate) fn read<T: DeserializeOwned>(what: &str, bytes: &[u8], most: usize) -> Outcome<T> {
     /// Deeper than any message of ours, shallow enough for any stack.
     const DEPTH_MAX: usize = 32;
     if bytes.len() > most {

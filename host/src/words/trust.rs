@@ -20,8 +20,7 @@ pub enum Trust {
 
 impl Trust {
     /// Every level, least first.
-    pub const ALL: [Trust; 5] =
-        [Trust::Unknown, Trust::Pending, Trust::Basic, Trust::Trusted, Trust::Full];
+    pub const ALL: [Trust; 5] = [Trust::Unknown, Trust::Pending, Trust::Basic, Trust::Trusted, Trust::Full];
 
     /// The text used in manifests, memberships and output.
     pub const fn as_str(self) -> &'static str {

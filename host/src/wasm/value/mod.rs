@@ -28,7 +28,7 @@ use wasmtime::component::Val;
 
 use crate::words::cbor;
 use crate::words::fault::{Code, Fault, Outcome};
-use crate::words::json::{json_to_cbor, parse};
+use crate::words::json::{cbor_to_json, json_to_cbor, parse};
 use crate::words::schema::{Field, Form, Function, Type};
 
 pub use lift::encode;
@@ -56,6 +56,35 @@ pub fn lower_arguments(function: &Function, form: Form, bytes: &[u8]) -> Outcome
         Ok(_) => Err(Wrongs::malformed("bytes follow after their end").fault(function)),
         Err(wrongs) => Err(wrongs.fault(function)),
     }
+}
+
+/// The CBOR of a function's result. An error of a `result` at the top is not a value but the answer's failure.
+pub fn answer(ty: &Type, value: &Val) -> Outcome<Vec<u8>> {
+    let mut out = Vec::new();
+    match (ty, value) {
+        (Type::Result { err, .. }, Val::Result(Err(value))) => {
+            return Err(application_error(err.as_deref(), value.as_deref()));
+        }
+        (Type::Result { ok: Some(ty), .. }, Val::Result(Ok(Some(value)))) => encode(ty, value, &mut out)?,
+        (Type::Result { ok: None, .. }, Val::Result(Ok(None))) => {}
+        _ => encode(ty, value, &mut out)?,
+    }
+    Ok(out)
+}
+
+/// The fault of a function that answered with its own error; the error's value travels with it.
+pub fn application_error(ty: Option<&Type>, value: Option<&Val>) -> Fault {
+    let mut bytes = Vec::new();
+    let json = match (ty, value) {
+        (Some(ty), Some(value)) => encode(ty, value, &mut bytes).and_then(|()| cbor_to_json(&bytes)).ok(),
+        _ => None,
+    };
+    let what = match &json {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(json) => json.to_string(),
+        None => "the function answered with an error".to_owned(),
+    };
+    Fault { value: json.map(Box::new), ..Fault::new(Code::Application, what) }
 }
 
 /// Reads one argument from the raw text of the command line. Texts are taken as they are; everything else is JSON, or

@@ -3,6 +3,7 @@
 
 use super::manifest::{Instances, Kind, Limits, Plugin};
 use crate::words::id::clip;
+use crate::words::{Code, Fault, Outcome};
 use crate::words::{Name, Trust};
 
 /// Plugins of one manifest. The rules compare them pairwise, and a node has a pool for each.
@@ -54,6 +55,18 @@ pub fn problems(plugins: &[Plugin]) -> Vec<Problem> {
         }
     }
     found
+}
+
+/// Refuses a label that nodes cannot have.
+///
+/// # Errors
+/// `usage`.
+pub fn check_label(text: &str) -> Outcome<()> {
+    if is_label(text) {
+        return Ok(());
+    }
+    Err(Fault::new(Code::Usage, format!("not a label: {:?}", crate::words::id::clip(text)))
+        .fix("a label is 1 to 64 letters, digits, - _ and . only"))
 }
 
 /// Whether this is a label or tag: letters, digits, `-`, `_`, `.`, so that it can stand in commands and paths.

@@ -1,0 +1,110 @@
+//! Small files that must be old or new after a crash, never half.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::words::{Code, Fault, Outcome};
+
+/// Makes a directory (and those above it) with mode 0700; an existing one that others can enter is refused.
+pub fn private_directory(path: &Path) -> Outcome<()> {
+    let fail = |error: std::io::Error| Fault::io(format!("cannot make {}", path.display()), &error);
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)?;
+    let mode = std::fs::metadata(path).map_err(fail)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(Fault::new(
+            Code::WrongMode,
+            format!("{} lets others in: mode {mode:04o}", path.display()),
+        )
+        .fix(format!("chmod 700 {}", path.display())));
+    }
+    Ok(())
+}
+
+/// Writes a file so that after a crash it has either its old or its new content: temporary file, fsync, rename, fsync of the
+/// directory.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
+    let fail = |error: std::io::Error| Fault::io(format!("cannot write {}", path.display()), &error);
+    let temporary = temporary_beside(path)?;
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    })();
+    if let Err(error) = written {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(fail(error));
+    }
+    sync_directory_of(path)
+}
+
+/// Makes a rename or removal in the file's directory durable.
+pub fn sync_directory_of(path: &Path) -> Outcome<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| Fault::io(format!("cannot sync {}", directory.display()), &error))
+}
+
+/// Reads a file of at most `most` bytes; none when there is no such file.
+pub fn read_limited(path: &Path, most: u64) -> Outcome<Option<Vec<u8>>> {
+    let fail = |error: std::io::Error| Fault::io(format!("cannot read {}", path.display()), &error);
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fail(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > most {
+        return Err(Fault::new(Code::TooLarge, format!("{} is larger than {most} bytes", path.display())));
+    }
+    Ok(Some(bytes))
+}
+
+/// A name in the same directory that nobody else uses.
+fn temporary_beside(path: &Path) -> Outcome<PathBuf> {
+    let mut random = [0_u8; 8];
+    getrandom::fill(&mut random).map_err(|error| Fault::new(Code::Io, format!("no randomness: {error}")))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok(path.with_file_name(format!(".{name}.{:016x}.tmp", u64::from_le_bytes(random))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replace_leaves_no_temporary_file_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        replace(&path, b"one", 0o600).unwrap();
+        replace(&path, b"two", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert!(replace(&directory.path().join("missing/x"), b"", 0o600).is_err());
+    }
+
+    #[test]
+    fn directories_that_let_others_in_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a/b");
+        private_directory(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let fault = private_directory(&path).unwrap_err();
+        assert_eq!(fault.code, Code::WrongMode);
+        assert!(fault.fix.unwrap().starts_with("chmod 700"));
+    }
+
+    #[test]
+    fn files_over_the_limit_are_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        assert_eq!(read_limited(&path, 3).unwrap(), None);
+        std::fs::write(&path, "four").unwrap();
+        assert_eq!(read_limited(&path, 3).unwrap_err().code, Code::TooLarge);
+        assert_eq!(read_limited(&path, 4).unwrap().unwrap(), b"four");
+    }
+}
