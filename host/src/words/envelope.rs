@@ -262,7 +262,7 @@ fn read_exchange(decoder: &mut Decoder<'_>, fields: u64) -> Outcome<Exchange> {
     let found = decoder.array().map_err(|error| unread("open", error))?;
     let exchange = decoder.u8().map_err(|error| unread("open", error))?;
     let exchange = Exchange::from_byte(exchange)?;
-    let call = matches!(exchange, Exchange::Invoke | Exchange::Control);
+    let call = exchange == Exchange::Invoke;
     if found != Some(fields) || call != (fields == 3) {
         return Err(Fault::new(
             Code::Protocol,

@@ -54,6 +54,7 @@ const NUMBERS: &[(Code, u32)] = &[
     (Code::StorageFull, 43),
     (Code::Io, 44),
     (Code::PartlyDone, 45),
+    (Code::BuildFailed, 46),
 ];
 
 /// The number of a code.

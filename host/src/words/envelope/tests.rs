@@ -61,7 +61,7 @@ fn calls_round_trip_and_are_small() {
 fn every_truncation_and_addition_is_refused() {
     let bytes = encoded(&fixed());
     let mut body = Vec::new();
-    encode_open(&mut body, Exchange::Control, &bytes, &Hop::start(1)).unwrap();
+    encode_open(&mut body, Exchange::Invoke, &bytes, &Hop::start(1)).unwrap();
     for cut in 0..bytes.len() {
         assert_eq!(code(FixedRef::decode(&bytes[..cut])), Some(Code::Protocol), "fixed cut at {cut}");
     }
