@@ -36,4 +36,6 @@ call() {
 }
 call math1@fabric add x=3 y=4
 call math1@fabric multiply x=6 y=7
-call math2@fabric fib-stream n=10 | paste -s -d ' ' -
+numbers=$(call math2@fabric fib-stream n=10)
+# One per line, as they arrived; without quotes the shell joins them with spaces.
+echo $numbers

@@ -143,7 +143,8 @@ impl NodeInner {
                     arguments: &call.arguments,
                     deadline: call.deadline,
                 };
-                let (answer, digest) = self.serve_local(&call.name, request, Trust::Full).await?;
+                let (answer, digest) =
+                    self.serve_local(&call.name, request, (&self.identity.id, Trust::Full)).await?;
                 let notes = if call.trace {
                     vec![self.note(None, Some(digest), started, "served here".to_owned())]
                 } else {
@@ -161,11 +162,11 @@ impl NodeInner {
         &self,
         name: &Name,
         request: Request<'_>,
-        caller: Trust,
+        (caller, trust): (&NodeId, Trust),
     ) -> Outcome<(Answer, crate::words::Digest)> {
         let generation = self.generation.load();
         let installed = generation::skill(&generation, name)?;
-        trust::check(Operation::Call(installed.entry.expose), caller, &self.identity.id)?;
+        trust::check(Operation::Call(installed.entry.expose), trust, caller)?;
         let generation::Runs::Skill(workload) = &installed.runs else {
             return Err(Fault::new(Code::Internal, format!("{name} is not a skill")));
         };

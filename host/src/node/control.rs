@@ -126,7 +126,11 @@ async fn answer(node: &Node, request: Request, mut reader: Reader, writer: &mut 
         Request::Plugins => report(writer, &node.plugin_reports()).await,
         Request::Peers => report(writer, &node.peer_reports()).await,
         Request::Routes { name } => report(writer, &node.route_reports(name.as_ref())?).await,
-        Request::Logs { tail, follow, source } => logs(node, tail, follow, source, writer).await,
+        Request::Logs { tail, follow, source } => tokio::select! {
+            biased;
+            outcome = logs(node, tail, follow, source, writer) => outcome,
+            () = hung_up(&mut reader) => Ok(()),
+        },
         Request::Lacks { blobs } => {
             let lacks: Vec<_> = blobs
                 .iter()

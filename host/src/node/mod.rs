@@ -2,7 +2,7 @@
 //!
 //! State and its owners:
 //!
-//! - [`links`] owns the table of links; one task changes it, everybody else reads a published snapshot.
+//! - `link_loop` owns the table of links; everybody else reads the snapshot in [`links`].
 //! - each policy slot's thread owns its instance ([`crate::policy::slot`]).
 //! - [`generation`] publishes what runs by one pointer.
 //! - [`plans`] and [`claims`] are tables behind short locks, never held across an await.
@@ -19,15 +19,17 @@ pub mod effects;
 pub mod fetch;
 pub mod generation;
 pub mod greet;
+mod link_loop;
 pub mod links;
+mod peering;
 pub mod plans;
 pub mod report;
 pub mod serve;
 pub mod slots;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use ed25519_dalek::SigningKey;
@@ -138,6 +140,8 @@ pub struct NodeInner {
     pub facts: Arc<NodeFacts>,
     /// Where peers may be, as this node was told from outside.
     pub hints: Vec<discovery::Hint>,
+    /// Why the last generation did not come back, if it did not.
+    pub restore_fault: OnceLock<Fault>,
     /// Becomes true when the node is to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -192,14 +196,19 @@ impl Running {
             calls: AtomicU64::new(0),
             facts,
             hints: config.hints,
+            restore_fault: OnceLock::new(),
             stopping,
             identity,
         });
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(links::run(node.clone(), receiver));
+        tasks.spawn(link_loop::run(node.clone(), receiver));
         tasks.spawn(greet::accept(node.clone()));
         tasks.spawn(slots::renew_claims(node.clone()));
-        generation::restore(&node).await?;
+        if let Err(fault) = generation::restore(&node).await {
+            // The node goes on with nothing, so that the operator can reach it and apply a manifest again.
+            node.log.host(Level::Error, &format!("the last generation could not be brought back: {fault}"));
+            let _ = node.restore_fault.set(fault);
+        }
         tasks.spawn(control::serve(node.clone(), socket));
         Ok(Self { node, stop, tasks, _lock: lock })
     }

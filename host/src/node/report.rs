@@ -60,8 +60,11 @@ impl NodeInner {
         if let Some(manifest) = &generation.manifest {
             ends("the manifest", manifest.expires);
         }
-        if generation.version == 0 {
-            warnings.push("nothing runs yet: midplane apply MANIFEST".to_owned());
+        match self.restore_fault.get() {
+            _ if generation.version > 0 => {}
+            Some(fault) => warnings
+                .push(format!("the last generation did not come back: {fault}; apply a manifest again")),
+            None => warnings.push("nothing runs yet: midplane apply MANIFEST".to_owned()),
         }
         for (installed, slot) in generation.policies() {
             if !slot.health().running {

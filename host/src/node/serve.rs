@@ -99,7 +99,9 @@ async fn invoke(
     match routed {
         Routed::Here(open, fixed, name, trust) => {
             let deadline = clock::deadline_in(u64::from(open.hop.time_left_ms));
-            if let Err(fault) = here(node, &open, &fixed, &name, trust, deadline, reader, &mut writer).await {
+            if let Err(fault) =
+                here(node, &open, &fixed, &name, (&peer, trust), deadline, reader, &mut writer).await
+            {
                 let _ = writer.fail(&fault).await;
             }
         }
@@ -136,7 +138,7 @@ async fn here(
     open: &OpenRef<'_>,
     fixed: &FixedRef<'_>,
     name: &Name,
-    trust: Trust,
+    caller: (&NodeId, Trust),
     deadline: clock::Instant,
     mut reader: FrameReader<RecvStream>,
     writer: &mut FrameWriter<SendStream>,
@@ -152,7 +154,7 @@ async fn here(
     };
     let request = Request { function: fixed.function, form, arguments, deadline };
     let stopped = writer.inner().stopped();
-    let called = node.serve_local(name, request, trust);
+    let called = node.serve_local(name, request, caller);
     let (answer, digest) = tokio::select! {
         biased;
         answer = called => answer?,

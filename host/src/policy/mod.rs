@@ -4,6 +4,7 @@
 //! it. To add a kind: write `wit/KIND.wit`, `policy/KIND.rs` with an `impl Kind`, a variant in `words::objects::Kind`, and
 //! the effects in `node::effects`.
 
+mod actor;
 pub mod admission;
 pub mod discovery;
 pub mod machine;

@@ -4,18 +4,16 @@
 //! events, on the thread of whoever asks, so that an uncontended call needs no hop. An instance that traps is gone; the
 //! next one starts after a pause from the last saved state, is told all facts again, and its channels are reset.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::Kind;
+use super::actor::Actor;
 use super::machine::{Machine, Program};
-use super::types::{BaseEffect, BaseEvent, Message, Setup, State};
-use super::{Fact, FactKey, Kind};
-use crate::clock::{self, Instant};
-use crate::decisions::backoff::Backoff;
+use super::types::{Message, Setup, State};
 use crate::log::Level;
 use crate::words::{Code, Fault, Outcome};
 
@@ -25,19 +23,8 @@ const QUEUE_EVENTS: usize = 1_024;
 const QUEUE_BYTES: usize = 4 << 20;
 /// How long a full queue may hold up a channel before the channel is reset.
 pub const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
-/// Answers to effects that wait to be handed to the policy.
-const ANSWERS: usize = 8_192;
-/// Timers of one policy.
-const TIMERS: usize = 64;
 /// Largest message. Leaves room for framing within 64 KiB.
 pub const MESSAGE_MAX: usize = 60 << 10;
-/// State is saved this often when anything happened.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
-/// Pauses before a policy that failed is started again; they never end for good.
-const RESTART: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30));
-/// After running this long without failure the pauses start over.
-const HEALTHY: Duration = Duration::from_secs(60);
-
 /// What the node does for a slot. One implementation per kind.
 pub trait Carry<K: Kind>: Send + 'static {
     /// Setup of an instance that starts now.
@@ -71,7 +58,8 @@ pub struct Health {
     pub last_fault: Option<Fault>,
 }
 
-enum Input<K: Kind> {
+/// What waits for the actor.
+pub(super) enum Input<K: Kind> {
     Event(K::Event),
     Message(Message, OwnedSemaphorePermit),
     /// Somebody who asked a question saw the instance trap.
@@ -81,9 +69,9 @@ enum Input<K: Kind> {
 }
 
 /// The seat of the instance: taken for one call at a time.
-struct Seat<K: Kind> {
-    machine: Mutex<Option<Machine<K>>>,
-    health: Mutex<Health>,
+pub(super) struct Seat<K: Kind> {
+    pub(super) machine: Mutex<Option<Machine<K>>>,
+    pub(super) health: Mutex<Health>,
 }
 
 /// Handle of the actor.
@@ -101,24 +89,10 @@ impl<K: Kind> Clone for Slot<K> {
 
 impl<K: Kind> Slot<K> {
     /// Starts the actor. A first instance that refuses to start is an error; later ones are tried again.
-    pub fn start(program: Program, mut carry: Box<dyn Carry<K>>, state: Option<State>) -> Outcome<Self> {
-        let (machine, effects) = first_start(&program, &mut *carry, state.clone())?;
+    pub fn start(program: Program, carry: Box<dyn Carry<K>>, state: Option<State>) -> Outcome<Self> {
+        let seat = Arc::new(Seat { machine: Mutex::new(None), health: Mutex::default() });
+        let (mut actor, effects) = Actor::start(program, carry, state, seat.clone())?;
         let (inputs, receiver) = mpsc::channel(QUEUE_EVENTS);
-        let health = Health { running: true, ..Health::default() };
-        let seat = Arc::new(Seat { machine: Mutex::new(Some(machine)), health: Mutex::new(health) });
-        let mut actor = Actor {
-            program,
-            carry,
-            seat: seat.clone(),
-            facts: BTreeMap::new(),
-            timers: BTreeMap::new(),
-            answers: VecDeque::new(),
-            state,
-            changed: false,
-            backoff: RESTART,
-            started: clock::monotonic(),
-            restart_at: None,
-        };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -206,238 +180,4 @@ fn full() -> Fault {
 
 fn gone<K: Kind>() -> Fault {
     Fault::new(Code::Busy, format!("the {} slot has stopped", K::NAME))
-}
-
-/// Starts with the kept state; a component that cannot read it starts fresh.
-fn first_start<K: Kind>(
-    program: &Program,
-    carry: &mut dyn Carry<K>,
-    state: Option<State>,
-) -> Outcome<(Machine<K>, Vec<K::Effect>)> {
-    if state.is_some() {
-        match Machine::start(program, &carry.setup(state)) {
-            Ok(started) => return Ok(started),
-            Err(fault) => carry.log(Level::Warn, &format!("started without its state: {fault}")),
-        }
-    }
-    Machine::start(program, &carry.setup(None))
-}
-
-/// The thread's own state.
-struct Actor<K: Kind> {
-    program: Program,
-    carry: Box<dyn Carry<K>>,
-    seat: Arc<Seat<K>>,
-    facts: BTreeMap<FactKey, K::Event>,
-    timers: BTreeMap<u64, Instant>,
-    answers: VecDeque<K::Event>,
-    state: Option<State>,
-    changed: bool,
-    backoff: Backoff,
-    started: Instant,
-    restart_at: Option<Instant>,
-}
-
-impl<K: Kind> Actor<K> {
-    async fn run(mut self, mut inputs: mpsc::Receiver<Input<K>>) {
-        let mut save = tokio::time::interval(SAVE_EVERY);
-        loop {
-            let timer = self.timers.iter().min_by_key(|(_, at)| **at).map(|(id, at)| (*id, *at));
-            let restart_at = self.restart_at;
-            tokio::select! {
-                biased;
-                () = sleep_until(restart_at) => self.restart(),
-                () = sleep_until(timer.map(|(_, at)| at)) => {
-                    if let Some((id, _)) = timer {
-                        self.timers.remove(&id);
-                        self.handle(&K::base_event(BaseEvent::Timer(id)));
-                    }
-                }
-                input = inputs.recv() => match input {
-                    Some(Input::Event(event)) => self.handle(&event),
-                    Some(Input::Message(message, _room)) => {
-                        self.handle(&K::base_event(BaseEvent::Message(message)));
-                    }
-                    Some(Input::Failed(fault)) => self.failed(fault),
-                    Some(Input::Swap(with, done)) => {
-                        let (program, carry) = *with;
-                        let _ = done.send(self.swap(program, carry));
-                    }
-                    Some(Input::Stop(done)) => {
-                        self.save();
-                        let _ = done.send(());
-                        return;
-                    }
-                    None => return self.save(),
-                },
-                // After the queue, so that a policy which answers each answer with a question can still be stopped.
-                () = std::future::ready(()), if !self.answers.is_empty() => {
-                    if let Some(answer) = self.answers.pop_front() {
-                        self.handle(&answer);
-                    }
-                }
-                _ = save.tick() => self.save(),
-            }
-        }
-    }
-
-    fn handle(&mut self, event: &K::Event) {
-        match K::fact(event) {
-            Fact::Holds(key) => drop(self.facts.insert(key, event.clone())),
-            Fact::Ended(key) => drop(self.facts.remove(&key)),
-            Fact::None => {}
-        }
-        let outcome = {
-            let mut seat = self.seat.machine.lock().unwrap_or_else(PoisonError::into_inner);
-            // While there is no instance only facts matter: its channels are reset when the next one starts.
-            let Some(machine) = seat.as_mut() else { return };
-            let outcome = machine.handle(clock::now_ms(), event);
-            let fuel = machine.fuel_used();
-            if outcome.is_err() {
-                seat.take();
-            }
-            outcome.map(|effects| (effects, fuel))
-        };
-        match outcome {
-            Ok((effects, fuel)) => {
-                self.changed = true;
-                self.health(|health| {
-                    health.events += 1;
-                    health.last_fuel = fuel;
-                });
-                self.carry_out(effects);
-            }
-            Err(fault) => self.failed(fault),
-        }
-    }
-
-    fn carry_out(&mut self, effects: Vec<K::Effect>) {
-        for effect in effects {
-            match K::base_effect(effect) {
-                Ok(BaseEffect::SetTimer(timer)) => {
-                    self.timers.insert(timer.id, clock::deadline_in(timer.after));
-                    if self.timers.len() > TIMERS {
-                        return self.lied(format!("set more than {TIMERS} timers"));
-                    }
-                }
-                Ok(BaseEffect::CancelTimer(id)) => drop(self.timers.remove(&id)),
-                Ok(BaseEffect::Send(message)) if message.bytes.len() > MESSAGE_MAX => {
-                    return self.lied(format!(
-                        "sent a message of {} bytes; the limit is {MESSAGE_MAX}",
-                        message.bytes.len()
-                    ));
-                }
-                Ok(BaseEffect::Send(message)) => self.carry.send(message),
-                Ok(BaseEffect::Log(entry)) => self.carry.log(level(entry.level), &entry.text),
-                Err(effect) => {
-                    self.answers.extend(self.carry.effect(effect));
-                    if self.answers.len() > ANSWERS {
-                        return self.lied(format!("asked for more than {ANSWERS} things at once"));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Ends an instance that returned something it may not.
-    fn lied(&mut self, what: String) {
-        self.seat.machine.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.failed(Fault::new(Code::Protocol, format!("{} {what}", self.program.slot)));
-    }
-
-    fn failed(&mut self, fault: Fault) {
-        if self.started.elapsed() >= HEALTHY {
-            self.backoff.reset();
-        }
-        let mut random = [0_u8; 8];
-        let _ = getrandom::fill(&mut random);
-        let pause = self.backoff.next(u64::from_le_bytes(random));
-        self.carry.log(Level::Error, &format!("{fault}; starts again in {} ms", pause.as_millis()));
-        self.timers.clear();
-        self.answers.clear();
-        self.restart_at = Some(clock::monotonic() + pause);
-        self.health(|health| {
-            health.running = false;
-            health.restarts += 1;
-            health.last_fault = Some(fault);
-        });
-    }
-
-    fn restart(&mut self) {
-        self.restart_at = None;
-        match first_start(&self.program, &mut *self.carry, self.state.clone()) {
-            Ok((machine, effects)) => self.seat_new(machine, effects),
-            Err(fault) => self.failed(fault),
-        }
-    }
-
-    fn swap(&mut self, program: Program, mut carry: Box<dyn Carry<K>>) -> Outcome<()> {
-        self.save();
-        let (machine, effects) = first_start(&program, &mut *carry, self.state.clone())?;
-        self.program = program;
-        self.carry = carry;
-        self.timers.clear();
-        self.restart_at = None;
-        self.backoff.reset();
-        self.seat_new(machine, effects);
-        Ok(())
-    }
-
-    /// Gives the seat to a new instance and tells it all facts.
-    fn seat_new(&mut self, machine: Machine<K>, effects: Vec<K::Effect>) {
-        *self.seat.machine.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine);
-        self.started = clock::monotonic();
-        self.health(|health| health.running = true);
-        self.carry.reset_channels();
-        self.carry_out(effects);
-        for event in self.facts.values().cloned().collect::<Vec<_>>() {
-            self.handle(&event);
-        }
-    }
-
-    fn save(&mut self) {
-        if !self.changed {
-            return;
-        }
-        let saved = {
-            let mut seat = self.seat.machine.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(machine) = seat.as_mut() else { return };
-            let saved = machine.save();
-            if saved.is_err() {
-                seat.take();
-            }
-            saved
-        };
-        match saved {
-            Ok(state) => {
-                self.changed = false;
-                if self.state.as_ref() != Some(&state) {
-                    self.carry.keep(&state);
-                    self.state = Some(state);
-                }
-            }
-            Err(fault) => self.failed(fault),
-        }
-    }
-
-    fn health(&self, change: impl FnOnce(&mut Health)) {
-        change(&mut self.seat.health.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-fn level(level: super::types::Level) -> Level {
-    match level {
-        super::types::Level::Trace => Level::Trace,
-        super::types::Level::Debug => Level::Debug,
-        super::types::Level::Info => Level::Info,
-        super::types::Level::Warn => Level::Warn,
-        super::types::Level::Error => Level::Error,
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
-    }
 }
