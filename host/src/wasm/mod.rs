@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod compile;
 pub mod describe;
+mod element;
 pub mod engine;
 pub mod guest;
 pub mod inspect;

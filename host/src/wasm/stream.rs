@@ -21,6 +21,7 @@ use wasmtime::component::{
 };
 use wasmtime::{Store, StoreContextMut};
 
+use super::element::{Element, carry_in, with_element};
 use super::guest::{Ended, Guest};
 use super::value;
 use super::workload::{Answer, Live, Workload};
@@ -95,10 +96,11 @@ async fn run(
     batches: mpsc::Sender<Vec<u8>>,
     head: oneshot::Sender<Outcome<()>>,
 ) -> Outcome<()> {
-    let Call { mut live, function, arguments, deadline, place } = call;
+    let Call { mut live, function, mut arguments, deadline, place } = call;
     let shape = function.answer();
     let store: &mut Store<Guest> = &mut live.store;
     let driven = store.run_concurrent(async |accessor| {
+        accessor.with(|store| carry_in(store, &function, &mut arguments))?;
         let mut results = [Val::Bool(false)];
         func.call_concurrent(accessor, &arguments, &mut results).await?;
         let [result] = results;
@@ -166,7 +168,7 @@ async fn deliver(
 ) -> wasmtime::Result<Outcome<()>> {
     let Parts { element, stream, end } = parts;
     let (done, closed) = oneshot::channel();
-    accessor.with(|store| connect(store, stream, &element, batches, done))?;
+    accessor.with(|store| with_element!(&element, pipe(store, stream, &element, batches, done)))?;
     let outcome = match end {
         None => Ok(()),
         Some((future, err)) => {
@@ -192,65 +194,6 @@ async fn deliver(
     // The closure must outlive the consumer, or the stream is cut; the consumer tells when it is dropped.
     let _ = closed.await;
     Ok(outcome)
-}
-
-/// An element type that wasmtime can lift: the list is finite because lifting is decided at compile time.
-trait Element: ComponentType + Lift + Send + Sync + 'static {
-    fn into_val(self) -> Val;
-}
-
-macro_rules! elements {
-    ($($rust:ty => $val:ident),+ $(,)?) => {
-        $(impl Element for $rust {
-            fn into_val(self) -> Val {
-                Val::$val(self)
-            }
-        })+
-    };
-}
-
-elements! {
-    bool => Bool, u8 => U8, u16 => U16, u32 => U32, u64 => U64, i8 => S8, i16 => S16, i32 => S32, i64 => S64,
-    f32 => Float32, f64 => Float64, char => Char, String => String,
-}
-
-impl Element for Vec<u8> {
-    fn into_val(self) -> Val {
-        Val::List(self.into_iter().map(Val::U8).collect())
-    }
-}
-
-impl<T: Element> Element for Option<T> {
-    fn into_val(self) -> Val {
-        Val::Option(self.map(|value| Box::new(value.into_val())))
-    }
-}
-
-/// Picks the element type and connects; the cases are those that [`Function::callable`] lets through.
-fn connect(
-    store: impl wasmtime::AsContextMut<Data = Guest>,
-    stream: StreamAny,
-    element: &Type,
-    batches: mpsc::Sender<Vec<u8>>,
-    done: oneshot::Sender<()>,
-) -> wasmtime::Result<()> {
-    macro_rules! pick {
-        ($($pattern:pat => $rust:ty),+ $(,)?) => {
-            match element {
-                $($pattern => pipe::<$rust>(store, stream, element, batches, done),)+
-                Type::Option(inner) => match &**inner {
-                    $($pattern => pipe::<Option<$rust>>(store, stream, element, batches, done),)+
-                    _ => Err(wasmtime::Error::msg("unsupported stream element")),
-                },
-                _ => Err(wasmtime::Error::msg("unsupported stream element")),
-            }
-        };
-    }
-    pick! {
-        Type::Bool => bool, Type::U8 => u8, Type::U16 => u16, Type::U32 => u32, Type::U64 => u64,
-        Type::S8 => i8, Type::S16 => i16, Type::S32 => i32, Type::S64 => i64,
-        Type::F32 => f32, Type::F64 => f64, Type::Char => char, Type::String => String, Type::List(_) => Vec<u8>,
-    }
 }
 
 fn pipe<T: Element>(

@@ -11,6 +11,7 @@ use wasmtime::Store;
 use wasmtime::component::{Component, ComponentExportIndex, Func, Instance, InstancePre, Linker, Val};
 
 use super::describe::Export;
+use super::element::carry_in;
 use super::engine::{Engines, Kind};
 use super::guest::{Guest, Plugin};
 use super::preflight;
@@ -151,7 +152,7 @@ impl Workload {
         };
         match callable.function.answer() {
             Shape::Nothing | Shape::Value => {
-                let answer = self.call_value(live, position, &callable.function, &arguments, deadline).await;
+                let answer = self.call_value(live, position, &callable.function, arguments, deadline).await;
                 drop(place);
                 answer
             }
@@ -169,7 +170,7 @@ impl Workload {
         mut live: Live,
         position: usize,
         function: &Function,
-        arguments: &[Val],
+        mut arguments: Vec<Val>,
         deadline: Instant,
     ) -> Outcome<Answer> {
         let mut results = [Val::Bool(false)];
@@ -178,12 +179,13 @@ impl Workload {
         let run = async {
             match self.kind {
                 Kind::Concurrent => {
+                    carry_in(&mut live.store, function, &mut arguments)?;
                     let call = live.store.run_concurrent(async |accessor| {
-                        func.call_concurrent(accessor, arguments, results).await
+                        func.call_concurrent(accessor, &arguments, results).await
                     });
                     call.await.and_then(|result| result)
                 }
-                Kind::Lean | Kind::Policy => func.call_async(&mut live.store, arguments, results).await,
+                Kind::Lean | Kind::Policy => func.call_async(&mut live.store, &arguments, results).await,
             }
         };
         let guarded = AssertUnwindSafe(self.engines.metered(run)).catch_unwind();

@@ -155,7 +155,6 @@ impl Type {
     pub fn is_stream_element(&self) -> bool {
         match self {
             Type::Option(inner) => inner.is_simple(),
-            Type::Tuple(types) => types.iter().all(Type::is_simple),
             ty => ty.is_simple(),
         }
     }
@@ -210,9 +209,13 @@ impl Function {
             Answer::Nothing => Ok(()),
             Answer::Value => self.result.iter().try_for_each(|ty| ty.plain(0)),
             Answer::Stream(element) => streamable(&element),
-            Answer::ResultStream { element, err } | Answer::StreamThenResult { element, err } => {
+            Answer::ResultStream { element, err } => {
                 streamable(&element).and_then(|()| err.iter().try_for_each(|ty| ty.plain(0)))
             }
+            Answer::StreamThenResult { err: Some(err), .. } if err != Type::String => {
+                Err(format!("a stream that ends in an error of {err}: it may be string, or nothing"))
+            }
+            Answer::StreamThenResult { element, .. } => streamable(&element),
         };
         carried.map_err(|why| format!("result: {why}"))
     }
@@ -249,7 +252,7 @@ fn streamable(element: &Type) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "stream of {element}: elements may be bool, numbers, char, string, list<u8>, and options and tuples of those"
+        "stream of {element}: elements may be bool, numbers, char, string, list<u8>, and options of those"
     ))
 }
 

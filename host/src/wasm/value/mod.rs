@@ -23,6 +23,8 @@ mod lower;
 mod members;
 mod wrong;
 
+use std::borrow::Cow;
+
 use minicbor::Decoder;
 use wasmtime::component::Val;
 
@@ -37,24 +39,26 @@ use wrong::Wrongs;
 /// Decodes the arguments of a function: a CBOR map by parameter name, or an array by position. Every argument that does
 /// not fit is named in one [`Code::BadArgument`].
 ///
-/// Streams have no bytes to decode: a function that takes one is [`Code::NotCallable`] here, and whoever carries its
-/// streams gives a [`Function`] without those parameters.
+/// What is given for a parameter `stream<T>` is the list of its items; whoever calls makes a stream of it.
 pub fn lower_arguments(function: &Function, form: Form, bytes: &[u8]) -> Outcome<Vec<Val>> {
-    let is_stream = |param: &&Field| matches!(param.ty, Type::Stream(_) | Type::Future(_));
-    if let Some(param) = function.params.iter().find(is_stream) {
-        let what = format!("stream parameters are not carried here: {param}");
-        return Err(Fault::new(Code::NotCallable, what).fix(function.signature()));
-    }
     let mut decoder = Decoder::new(bytes);
     let argument = |decoder: &mut Decoder<'_>, param: &Field| match form {
-        Form::Words => word(decoder, &param.ty),
-        form => lower::value(decoder, &param.ty, form, 0),
+        Form::Words => word(decoder, &given(&param.ty)),
+        form => lower::value(decoder, &given(&param.ty), form, 0),
     };
     let lowered = members::members(&mut decoder, &function.params, argument);
     match lowered {
         Ok(vals) if decoder.position() == bytes.len() => Ok(vals),
         Ok(_) => Err(Wrongs::malformed("bytes follow after their end").fault(function)),
         Err(wrongs) => Err(wrongs.fault(function)),
+    }
+}
+
+/// The type of what is given for a parameter: for a stream, the list of its items.
+fn given(ty: &Type) -> Cow<'_, Type> {
+    match ty {
+        Type::Stream(Some(element)) => Cow::Owned(Type::List(element.clone())),
+        ty => Cow::Borrowed(ty),
     }
 }
 

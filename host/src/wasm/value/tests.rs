@@ -328,8 +328,17 @@ fn nesting_ends_where_it_is_said_to() {
 }
 
 #[test]
+fn a_stream_is_given_as_the_list_of_its_items() {
+    let given = |json_text| lower_arguments(&function(&[("s", "stream<u16>")]), Form::Json, &json(json_text));
+    assert_eq!(given("[[1, 2]]").unwrap(), [Val::List(vec![Val::U16(1), Val::U16(2)])]);
+    assert_eq!(given("[[]]").unwrap(), [Val::List(vec![])]);
+    assert_eq!(given("[[\"x\"]]").unwrap_err().code, Code::BadArgument);
+    assert_eq!(given("[7]").unwrap_err().code, Code::BadArgument);
+}
+
+#[test]
 fn types_without_bytes_are_refused() {
-    for ty in ["stream<u8>", "future<u8>", "list<stream<u8>>", "own<file>", "option<error-context>"] {
+    for ty in ["future<u8>", "list<stream<u8>>", "own<file>", "option<error-context>"] {
         let fault = lower_arguments(&function(&[("s", ty)]), Form::Json, &json("[[1]]")).unwrap_err();
         assert_eq!(fault.code, Code::NotCallable, "{ty}: {}", fault.what);
     }

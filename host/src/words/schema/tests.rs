@@ -149,7 +149,7 @@ fn what_cannot_be_called_says_why() {
         }
     };
     check(&[("x", "record{a: list<option<u8>>}")], Some("variant{a, b(string)}"), None);
-    check(&[("x", "stream<u8>"), ("n", "u8")], Some("stream<tuple<string, u64>>"), None);
+    check(&[("x", "stream<u8>"), ("n", "u8")], Some("stream<option<u64>>"), None);
     check(&[], Some("result<stream<option<list<u8>>>, record{a: u8}>"), None);
     check(&[], Some("tuple<stream<char>, future<result<_, string>>>"), None);
     check(&[("x", "borrow<file>")], None, Some("parameter x: borrow<file> is a resource"));
@@ -161,6 +161,8 @@ fn what_cannot_be_called_says_why() {
     check(&[("x", "stream<record{a: u8}>")], None, Some("parameter x: stream of record{a: u8}"));
     check(&[], Some("stream<stream<u8>>"), Some("result: stream of stream<u8>"));
     check(&[], Some("result<stream<list<u16>>>"), Some("stream of list<u16>"));
+    check(&[], Some("stream<tuple<string, u64>>"), Some("result: stream of tuple<string, u64>"));
+    check(&[], Some("tuple<stream<u8>, future<result<_, u8>>>"), Some("ends in an error of u8"));
     check(&[], Some("result<stream<u8>, own<file>>"), Some("own<file> is a resource"));
     check(&[], Some("result<u8, future<u8>>"), Some("future<u8> lies"));
     let deep = (0..=NESTING_MAX).fold(Type::U8, |ty, _| Type::List(Box::new(ty)));
