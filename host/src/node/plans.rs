@@ -13,17 +13,11 @@ const VALID_MOST_MS: u64 = 3_600_000;
 /// Hops of a plan that count.
 const HOPS_MOST: usize = 16;
 
-/// What part of a query a kept plan answers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    name: String,
-    to: Option<NodeId>,
-    /// None also for plans that do not depend on it.
-    from: Option<NodeId>,
-}
-
-#[derive(Clone)]
+/// A kept plan for one name.
 struct Kept {
+    to: Option<NodeId>,
+    /// The neighbour, or none for a call that started here; nothing for a plan that does not depend on it.
+    from: Option<Option<NodeId>>,
     choice: Arc<Choice>,
     until: u64,
 }
@@ -47,7 +41,9 @@ pub struct Plans {
 
 #[derive(Default)]
 struct Table {
-    plans: HashMap<Key, Kept>,
+    /// By name, so that a look-up needs no key of its own: few names have more than one or two plans.
+    plans: HashMap<String, Vec<Kept>>,
+    count: usize,
     /// Rises when plans are forgotten, so that an answer which was asked for before is not kept after.
     epoch: u64,
 }
@@ -56,12 +52,8 @@ impl Plans {
     /// The plan for a call, and the epoch to give back with [`Plans::keep`].
     pub fn find(&self, name: &str, to: Option<NodeId>, from: Option<NodeId>, now: u64) -> (Found, u64) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        let mut key = Key { name: name.to_owned(), to, from: None };
-        let kept = table.plans.get(&key).or_else(|| {
-            key.from = from;
-            from.and_then(|_| table.plans.get(&key))
-        });
-        let found = match kept {
+        let fits = |kept: &&Kept| kept.to == to && kept.from.is_none_or(|kept| kept == from);
+        let found = match table.plans.get(name).and_then(|plans| plans.iter().find(fits)) {
             Some(kept) if kept.until > now => Found::Valid(kept.choice.clone()),
             Some(kept) => Found::Stale(kept.choice.clone()),
             None => Found::Nothing,
@@ -81,16 +73,22 @@ impl Plans {
         let id = |text: &Option<String>| text.as_ref().and_then(|text| text.parse().ok());
         let from = match plan.scope {
             Scope::Target => None,
-            Scope::Neighbour => id(&query.from),
+            Scope::Neighbour => Some(id(&query.from)),
         };
-        let key = Key { name: query.name.clone(), to: id(&query.to), from };
+        let to = id(&query.to);
         let until = now.saturating_add(plan.valid_for.min(VALID_MOST_MS));
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         if table.epoch == epoch {
-            if table.plans.len() >= KEPT {
+            if table.count >= KEPT {
                 table.plans.clear();
+                table.count = 0;
             }
-            table.plans.insert(key, Kept { choice: choice.clone(), until });
+            let plans = table.plans.entry(query.name.clone()).or_default();
+            let known = plans.len();
+            plans.retain(|kept| (kept.to, kept.from) != (to, from));
+            let replaced = known - plans.len();
+            plans.push(Kept { to, from, choice: choice.clone(), until });
+            table.count += 1 - replaced.min(1);
         }
         choice
     }
@@ -101,8 +99,9 @@ impl Plans {
         table.epoch += 1;
         match names {
             None => table.plans.clear(),
-            Some(names) => table.plans.retain(|key, _| !names.contains(&key.name)),
+            Some(names) => table.plans.retain(|name, _| !names.contains(name)),
         }
+        table.count = table.plans.values().map(Vec::len).sum();
     }
 }
 
@@ -127,6 +126,9 @@ mod tests {
         plans.keep(&query(Some(one)), plan(10, Scope::Neighbour), epoch, 0);
         assert!(matches!(plans.find("a@b", None, Some(one), 9).0, Found::Valid(_)));
         assert!(matches!(plans.find("a@b", None, Some(one), 10).0, Found::Stale(_)));
+        assert!(matches!(plans.find("a@b", None, Some(two), 0).0, Found::Nothing));
+        plans.keep(&query(None), plan(10, Scope::Neighbour), epoch, 0);
+        assert!(matches!(plans.find("a@b", None, None, 0).0, Found::Valid(_)));
         assert!(matches!(plans.find("a@b", None, Some(two), 0).0, Found::Nothing));
         plans.keep(&query(Some(one)), plan(10, Scope::Target), epoch, 0);
         assert!(matches!(plans.find("a@b", None, Some(two), 0).0, Found::Valid(_)));
