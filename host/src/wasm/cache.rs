@@ -56,8 +56,10 @@ impl Cache {
             }
         }
         let code = self.compiler.compile(kind, wasm).await?;
-        let component = map(engine, &code)
-            .map_err(|error| Fault::new(Code::Internal, format!("compiled code: {error:#}")))?;
+        // The compiler has no pool; only here it shows that a component has more tables or memories than a place in one.
+        let component = map(engine, &code).map_err(|error| {
+            Fault::new(Code::TooLarge, format!("component does not fit this node: {error:#}"))
+        })?;
         let mut file = Vec::with_capacity(MAC + code.len());
         file.extend_from_slice(self.mac(&context, &code).as_bytes());
         file.extend_from_slice(&code);

@@ -147,7 +147,8 @@ impl Guest {
     pub fn begin(store: &mut Store<Guest>, deadline: Instant) {
         let guest = store.data_mut();
         guest.deadline = deadline;
-        guest.budget_ms = clock::left_ms(deadline);
+        // Up to the next whole one: a moment of it has already passed.
+        guest.budget_ms = clock::left_ms(deadline).saturating_add(1);
         guest.host_calls = 0;
         guest.host_bytes = 0;
         store.set_epoch_deadline(1);

@@ -70,13 +70,17 @@ pub struct Workload {
 struct Callable {
     function: Function,
     index: ComponentExportIndex,
+    /// Why it cannot be called, and whether it answers with a stream: known here, so that no call has to look.
+    refusal: Option<String>,
+    streams: bool,
 }
 
 /// An instance with its store.
 pub(super) struct Live {
     pub(super) store: Store<Guest>,
     instance: Instance,
-    functions: HashMap<usize, Func>,
+    /// By the function's position, once it was called.
+    functions: Vec<Option<Func>>,
     used: u32,
 }
 
@@ -119,7 +123,7 @@ impl Workload {
             plugin,
         };
         let live = workload.instantiate(clock::deadline_in(PREFLIGHT_MS), "start").await?;
-        workload.give_back(live);
+        workload.keep(live);
         Ok(Arc::new(workload))
     }
 
@@ -135,10 +139,7 @@ impl Workload {
 
     /// Calls a function.
     pub async fn call(self: &Arc<Self>, request: Request<'_>) -> Outcome<Answer> {
-        let position = self.find(request.function)?;
-        let Some(callable) = self.functions.get(position) else {
-            return Err(Fault::new(Code::Internal, "function index"));
-        };
+        let (position, callable) = self.find(request.function)?;
         let own = clock::deadline_in(self.plugin.limits.deadline_ms);
         let deadline = request.deadline.min(own);
         let arguments = value::lower_arguments(&callable.function, request.form, request.arguments)?;
@@ -150,19 +151,15 @@ impl Workload {
             }
             None => self.instantiate(deadline, request.function).await?,
         };
-        match callable.function.answer() {
-            Shape::Nothing | Shape::Value => {
-                let answer = self.call_value(live, position, &callable.function, arguments, deadline).await;
-                drop(place);
-                answer
-            }
-            _ => {
-                let mut live = live;
-                let func = self.func(&mut live, position)?;
-                let function = callable.function.clone();
-                self.call_stream(stream::Call { live, function, arguments, deadline, place }, func).await
-            }
+        if callable.streams {
+            let mut live = live;
+            let func = self.func(&mut live, position)?;
+            let function = callable.function.clone();
+            return self.call_stream(stream::Call { live, function, arguments, deadline, place }, func).await;
         }
+        let answer = self.call_value(live, position, &callable.function, arguments, deadline).await;
+        drop(place);
+        answer
     }
 
     async fn call_value(
@@ -213,7 +210,7 @@ impl Workload {
         Guest::begin(&mut store, deadline);
         let instance = self.engines.metered(self.pre.instantiate_async(&mut store));
         match tokio::time::timeout_at(deadline + GRACE, instance).await {
-            Ok(Ok(instance)) => Ok(Live { store, instance, functions: HashMap::new(), used: 0 }),
+            Ok(Ok(instance)) => Ok(Live { store, instance, functions: vec![None; self.functions.len()], used: 0 }),
             Ok(Err(error)) => Err(self.fault(&error, &store, function)),
             Err(_) => {
                 let ended = super::guest::Ended::Deadline(self.plugin.limits.deadline_ms);
@@ -223,13 +220,15 @@ impl Workload {
     }
 
     fn func(&self, live: &mut Live, position: usize) -> Outcome<Func> {
-        if let Some(func) = live.functions.get(&position) {
+        if let Some(Some(func)) = live.functions.get(position) {
             return Ok(*func);
         }
         let index = self.functions.get(position).map(|callable| callable.index);
         let func = index.and_then(|index| live.instance.get_func(&mut live.store, index));
         let func = func.ok_or_else(|| Fault::new(Code::Internal, "an exported function is gone"))?;
-        live.functions.insert(position, func);
+        if let Some(known) = live.functions.get_mut(position) {
+            *known = Some(func);
+        }
         Ok(func)
     }
 
@@ -260,7 +259,12 @@ impl Workload {
 
     fn give_back(&self, mut live: Live) {
         live.used = live.used.saturating_add(1);
-        if live.used >= self.uses {
+        self.keep(live);
+    }
+
+    /// Keeps an instance for the next call, if it may have one more.
+    fn keep(&self, live: Live) {
+        if self.uses == 1 || live.used >= self.uses {
             return;
         }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,14 +273,15 @@ impl Workload {
         }
     }
 
-    fn find(&self, name: &str) -> Outcome<usize> {
-        let position = self.by_name.get(name).copied().ok_or_else(|| self.unknown_function(name))?;
-        match self.functions.get(position).map(|callable| callable.function.callable()) {
-            Some(Err(why)) => Err(Fault::new(
-                Code::NotCallable,
-                format!("{} {name} cannot be called: {why}", self.plugin.slot),
-            )),
-            _ => Ok(position),
+    fn find(&self, name: &str) -> Outcome<(usize, &Callable)> {
+        let position = self.by_name.get(name).copied();
+        let found = position.and_then(|position| Some((position, self.functions.get(position)?)));
+        let (position, callable) = found.ok_or_else(|| self.unknown_function(name))?;
+        match &callable.refusal {
+            None => Ok((position, callable)),
+            Some(why) => {
+                Err(Fault::new(Code::NotCallable, format!("{} {name} cannot be called: {why}", self.plugin.slot)))
+            }
         }
     }
 
@@ -319,7 +324,9 @@ fn index(component: &Component, exports: Vec<Export>) -> (Vec<Callable>, HashMap
         if let Some(interface) = &export.interface {
             by_name.insert(format!("{interface}#{}", export.function.name), Some(position));
         }
-        functions.push(Callable { function: export.function, index });
+        let refusal = export.function.callable().err();
+        let streams = !matches!(export.function.answer(), Shape::Nothing | Shape::Value);
+        functions.push(Callable { function: export.function, index, refusal, streams });
     }
     let by_name = by_name.into_iter().filter_map(|(name, position)| Some((name, position?))).collect();
     (functions, by_name)
