@@ -42,7 +42,9 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
 
 /// Makes a rename or removal in the file's directory durable.
 pub fn sync_directory_of(path: &Path) -> Outcome<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare file name is there, and empty.
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let directory = parent.unwrap_or(Path::new("."));
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(|error| Fault::io(format!("cannot sync {}", directory.display()), &error))
@@ -85,6 +87,11 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(replace(&directory.path().join("missing/x"), b"", 0o600).is_err());
+    }
+
+    #[test]
+    fn a_bare_file_name_lies_in_the_current_directory() {
+        sync_directory_of(Path::new("bare")).unwrap();
     }
 
     #[test]
