@@ -15,7 +15,7 @@ pub fn judge(own: &Hello, own_id: NodeId, peer: &Hello, peer_id: NodeId) -> Outc
     }
     if own.mesh != peer.mesh {
         return Err(Fault::new(Code::WrongMesh, format!("{} is a node of another mesh", peer_id.short()))
-            .fix("join it with a token of this mesh: midplane peer invite, then midplane join TOKEN there"));
+            .fix("`midplane peer admit NODE-ID` where the owner's key is, then `midplane join FILE` there"));
     }
     let newest = own.protocol_max.min(peer.protocol_max);
     let oldest = own.protocol_min.max(peer.protocol_min);

@@ -68,7 +68,7 @@ pub fn load(path: &Path) -> Outcome<SigningKey> {
     }
     let bad = || {
         Fault::new(Code::BadObject, format!("key file {shown} is not an Ed25519 key in PKCS#8 PEM"))
-            .fix("restore it from its copy; `midplane key` makes another one")
+            .fix("restore it from its copy; `midplane key new FILE` makes another one")
     };
     let text = std::str::from_utf8(&bytes).map_err(|_| bad())?;
     SigningKey::from_pkcs8_pem(text).map_err(|_| bad())

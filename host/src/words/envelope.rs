@@ -1,7 +1,7 @@
 //! The envelope of an invocation: what was asked (`fixed`, never changed on the way) and how it travels (`hop`, written
 //! anew by each node).
 //!
-//! The body of an open frame is a CBOR array that begins with the exchange. For a call (`invoke`, `control`) it is
+//! The body of an open frame is a CBOR array that begins with the exchange. For a call (`invoke`) it is
 //! `[exchange, fixed as bytes, hop as a map]`, for everything else `[exchange, details as bytes]`. Encoded by hand with minicbor:
 //! this is the data path.
 
@@ -78,7 +78,7 @@ pub struct FixedRef<'a> {
 /// The open body of a call as it lies in a received frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenRef<'a> {
-    /// `invoke` or `control`.
+    /// Always `invoke`.
     pub exchange: Exchange,
     /// The encoded [`Fixed`]; pass it on as it is.
     pub fixed: &'a [u8],

@@ -65,7 +65,7 @@ impl Hop {
                 Code::TooManyHops,
                 format!("call crossed {HOPS_MAX} links and is not there yet"),
             )
-            .fix("midplane routes --why NAME shows the path; a loop or a detour is likely"));
+            .fix("`midplane routes NAME` on each node of the path; a loop or a detour is likely"));
         };
         let time_left_ms = self.time_left_ms.saturating_sub(spent_ms);
         if time_left_ms == 0 {
