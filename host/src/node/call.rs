@@ -47,6 +47,10 @@ pub struct Invocation {
 }
 
 /// An answer that is on its way.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per call, and a box would be one more allocation for each"
+)]
 pub enum Reply {
     /// From a plugin of this node.
     Local(Answer, Vec<Note>),

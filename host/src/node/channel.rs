@@ -121,6 +121,7 @@ struct Task {
 }
 
 /// Why a round ended.
+#[expect(clippy::large_enum_variant, reason = "one per reset")]
 enum End {
     /// This side starts over.
     Reset,

@@ -232,7 +232,10 @@ async fn logs(
     for line in node.log.tail(tail.min(TAIL_MOST) as usize, source.as_deref()) {
         writer.item(&note::write("line", &line, REPORT_MAX)?).await?;
     }
-    while follow {
+    if !follow {
+        return writer.end().await;
+    }
+    loop {
         match lines.recv().await {
             Ok(line) if source.as_ref().is_none_or(|source| *source == line.source) => {
                 writer.item(&note::write("line", &line, REPORT_MAX)?).await?;

@@ -11,13 +11,14 @@ use super::links::LinkEvent;
 use crate::clock;
 use crate::log::Level;
 use crate::net::endpoint::lookup;
+use crate::policy::Kind as PolicyKind;
 use crate::policy::admission::{self, Admission};
 use crate::policy::discovery::{self, Discovery};
 use crate::policy::machine::{Machine, Program};
 use crate::policy::routing::{self, Routing};
 use crate::policy::slot::Carry;
 use crate::policy::types::{Message, Setup, State};
-use crate::policy::{Kind as PolicyKind, types};
+
 use crate::words::objects::{Kind, Plugin};
 use crate::words::{Fault, Outcome};
 
@@ -256,7 +257,7 @@ impl Carry<Discovery> for CarryDiscovery {
 /// Starts a program once and throws it away: `init` must accept the configuration before anything is published.
 pub fn try_start(node: &Node, entry: &Plugin, program: &Program) -> Outcome<()> {
     let setup = Base::new(node, entry).setup(None);
-    fn start<K: PolicyKind>(program: &Program, setup: &types::Setup) -> Outcome<()> {
+    fn start<K: PolicyKind>(program: &Program, setup: &Setup) -> Outcome<()> {
         Machine::<K>::start(program, setup).map(|_| ())
     }
     match entry.kind {

@@ -4,6 +4,7 @@ use super::Fact;
 use super::machine::Machine;
 use crate::words::Outcome;
 
+#[allow(missing_docs, reason = "the documentation is that of the WIT file")]
 mod bindings {
     wasmtime::component::bindgen!({
         path: ["../wit/policy.wit", "../wit/admission.wit"],

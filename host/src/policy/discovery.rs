@@ -2,6 +2,7 @@
 
 use super::{Fact, FactKey};
 
+#[allow(missing_docs, reason = "the documentation is that of the WIT file")]
 mod bindings {
     wasmtime::component::bindgen!({
         path: ["../wit/policy.wit", "../wit/discovery.wit"],

@@ -12,6 +12,7 @@ pub mod routing;
 pub mod slot;
 
 /// Types and base events shared by all kinds: `wit/policy.wit`.
+#[allow(missing_docs, reason = "the documentation is that of the WIT file")]
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit/policy.wit",

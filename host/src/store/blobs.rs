@@ -93,7 +93,7 @@ impl Blobs {
             .map_err(|error| Fault::io("cannot write a blob", &error))?
             .into_std();
         let hasher = blake3::Hasher::new();
-        Ok(Put { blobs: self, blob: blob.clone(), temporary, file, hasher, written: 0, done: false })
+        Ok(Put { blobs: self, blob: *blob, temporary, file, hasher, written: 0, done: false })
     }
 
     /// Puts a blob that is in memory.

@@ -200,7 +200,7 @@ async fn many_handshakes_ask_for_proof_and_too_many_are_refused() {
 fn doomed(
     addr: SocketAddr,
 ) -> (std::thread::JoinHandle<()>, std::sync::mpsc::Receiver<SocketAddr>, tokio::sync::oneshot::Sender<()>) {
-    let (bound, addresses) = std::sync::mpsc::channel();
+    let (bound, addresses) = std::sync::mpsc::sync_channel(1);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

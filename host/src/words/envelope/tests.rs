@@ -116,7 +116,8 @@ fn hop_of(entries: &[(u64, u64)]) -> Vec<u8> {
 
 #[test]
 fn hops_are_lenient_where_they_may_be() {
-    let cases: &[(&[(u64, u64)], Option<Trust>)] = &[
+    type Entries = &'static [(u64, u64)];
+    let cases: &[(Entries, Option<Trust>)] = &[
         (&[(0, 8), (1, 5), (2, 100)], Some(Trust::Full)),
         (&[(2, 60), (1, 5), (0, 0)], Some(Trust::Basic)),
         (&[(0, 8), (1, 5), (2, 255)], Some(Trust::Full)),

@@ -71,7 +71,11 @@ fn a_failed_body_leaves_nothing_behind() {
     };
     assert_eq!(put_frame_with(&mut out, FrameKind::Open, write).unwrap_err().code, Code::TooLarge);
     assert_eq!(out, [1, 2, 3]);
-    put_frame_with(&mut out, FrameKind::Open, |out| Ok(out.push(9))).unwrap();
+    put_frame_with(&mut out, FrameKind::Open, |out| {
+        out.push(9);
+        Ok(())
+    })
+    .unwrap();
     assert_eq!(out, [1, 2, 3, 0, 0, 0, 2, 1, 9]);
 }
 

@@ -65,7 +65,7 @@ pub fn check_label(text: &str) -> Outcome<()> {
     if is_label(text) {
         return Ok(());
     }
-    Err(Fault::new(Code::Usage, format!("not a label: {:?}", crate::words::id::clip(text)))
+    Err(Fault::new(Code::Usage, format!("not a label: {:?}", clip(text)))
         .fix("a label is 1 to 64 letters, digits, - _ and . only"))
 }
 
