@@ -32,7 +32,7 @@ const PARKED_MOST: usize = 32;
 const REVIEW: Duration = Duration::from_secs(30);
 
 /// Runs the table.
-pub async fn run(node: Node, mut events: mpsc::Receiver<LinkEvent>) {
+pub(super) async fn run(node: Node, mut events: mpsc::Receiver<LinkEvent>) {
     let mut table = Table { node, peers: BTreeMap::new() };
     let mut review = tokio::time::interval(REVIEW);
     loop {
