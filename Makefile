@@ -14,6 +14,7 @@ host:
 # The build adds the wasm target when it is missing, or says what to install.
 plugins: host
 	@$(MIDPLANE) build plugins --out $(PLUGINS) 1>&2
+	@$(MIDPLANE) build tests/guests --out $(PLUGINS)/test 1>&2
 
 # Two peers on this machine; ends with three lines on standard output. V=1 also shows each hop of each call.
 demo: plugins
@@ -33,6 +34,7 @@ bench: plugins
 lint:
 	cargo fmt --all --check
 	cd plugins && cargo fmt --all --check
+	cd tests/guests && cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps -p midplane
 
@@ -41,3 +43,4 @@ ci: test lint
 clean:
 	cargo clean
 	cd plugins && cargo clean
+	cd tests/guests && cargo clean

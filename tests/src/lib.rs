@@ -1,1 +1,16 @@
+//! What the test files share: nodes as processes, seen from outside.
 
+pub mod command;
+pub mod forge;
+pub mod manifest;
+pub mod mesh;
+pub mod node;
+pub mod process;
+pub mod relay;
+pub mod wait;
+
+pub use command::{Outcome, root};
+pub use manifest::Manifest;
+pub use mesh::Mesh;
+pub use node::Node;
+pub use wait::{PATIENCE, eventually};
