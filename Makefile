@@ -4,7 +4,7 @@ MIDPLANE = target/release/midplane
 PLUGINS = target/plugins
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: all host plugins demo test test-plugins bench lint ci clean
+.PHONY: all host plugins guests demo test test-plugins bench lint ci clean
 
 all: plugins
 
@@ -14,13 +14,16 @@ host:
 # The build adds the wasm target when it is missing, or says what to install.
 plugins: host
 	@$(MIDPLANE) build plugins --out $(PLUGINS) 1>&2
+
+# Components that only tests run.
+guests: plugins
 	@$(MIDPLANE) build tests/guests --out $(PLUGINS)/test 1>&2
 
 # Two peers on this machine; ends with three lines on standard output. V=1 also shows each hop of each call.
 demo: plugins
 	@MIDPLANE=$(MIDPLANE) V=$(V) sh tests/demo.sh
 
-test: plugins test-plugins
+test: guests test-plugins
 	cargo test --release --locked --workspace
 
 test-plugins: plugins
