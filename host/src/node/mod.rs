@@ -41,7 +41,7 @@ use crate::log::{Level, Log};
 use crate::net::Endpoint;
 use crate::policy::discovery;
 use crate::store::blobs::Blobs;
-use crate::store::directory::{Directory, Lock};
+use crate::store::directory::{self, Directory, Lock};
 use crate::store::keys;
 use crate::store::state::Store;
 use crate::store::trust::{TrustFiles, TrustState};
@@ -159,6 +159,8 @@ impl Running {
     /// Starts a node on its directory: opens everything, brings the last generation back, and listens.
     pub async fn start(config: Config) -> Outcome<Self> {
         config.directory.require_initialised()?;
+        // Others may not even enter: a key that is 0600 does not protect the files beside it.
+        directory::prepare(&config.directory)?;
         let lock = config.directory.lock("midplane run")?;
         let key = keys::load(&config.directory.node_key())?;
         let store = Arc::new(Store::open(&config.directory.state())?);
