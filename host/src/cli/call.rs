@@ -25,7 +25,6 @@ pub(super) struct Call {
     /// Its function, for example add
     function: String,
     /// x=3 y=4, or '{"x":3,"y":4}', or '[3,4]'
-    #[arg(allow_hyphen_values = true)]
     arguments: Vec<String>,
     /// Allow a second attempt elsewhere when the link is lost before an answer came
     #[arg(long)]
