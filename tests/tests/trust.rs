@@ -75,12 +75,12 @@ fn signatures_are_needed_and_must_be_right() {
 
     let unknown = mesh.path("unknown.key");
     n1.cli(["key".as_ref(), "new".as_ref(), unknown.as_os_str()]).ok();
-    let message = refused(n1, 3, "bad-signature", || apply_bytes(&mesh, n1, &sign(&good, &unknown)));
-    assert!(message.contains("fix: sign it with the key of an operator"), "{message}");
+    let message = refused(n1, 3, "unknown-key", || apply_bytes(&mesh, n1, &sign(&good, &unknown)));
+    assert!(message.contains("which may not sign it"), "{message}");
 
     // A node's own key is no operator's.
     let own = n1.directory().join("node.key");
-    refused(n1, 3, "bad-signature", || apply_bytes(&mesh, n1, &sign(&good, &own)));
+    refused(n1, 3, "unknown-key", || apply_bytes(&mesh, n1, &sign(&good, &own)));
 
     let before = state(n1);
     let step = signed.len() / 24;
