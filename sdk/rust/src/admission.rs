@@ -41,7 +41,7 @@ pub trait Policy: Sized + 'static {
     }
 }
 
-/// Makes a [`Policy`](admission::Policy) what the component exports. Once per crate.
+/// Makes a [`Policy`](crate::admission::Policy) what the component exports. Once per crate.
 #[macro_export]
 macro_rules! export_admission {
     ($policy:ty) => {
@@ -71,7 +71,7 @@ macro_rules! export_admission {
             }
 
             // Symbols of components are no symbols elsewhere, and a test needs none.
-    #[cfg(target_arch = "wasm32")]
+            #[cfg(target_arch = "wasm32")]
             $crate::admission::bindings::export!(Component with_types_in $crate::admission::bindings);
             #[cfg(not(target_arch = "wasm32"))]
             const _: ::core::marker::PhantomData<Component> = ::core::marker::PhantomData;

@@ -43,7 +43,7 @@ pub trait Policy: Sized + 'static {
     }
 }
 
-/// Makes a [`Policy`](routing::Policy) what the component exports. Once per crate.
+/// Makes a [`Policy`](crate::routing::Policy) what the component exports. Once per crate.
 #[macro_export]
 macro_rules! export_routing {
     ($policy:ty) => {
@@ -73,7 +73,7 @@ macro_rules! export_routing {
             }
 
             // Symbols of components are no symbols elsewhere, and a test needs none.
-    #[cfg(target_arch = "wasm32")]
+            #[cfg(target_arch = "wasm32")]
             $crate::routing::bindings::export!(Component with_types_in $crate::routing::bindings);
             #[cfg(not(target_arch = "wasm32"))]
             const _: ::core::marker::PhantomData<Component> = ::core::marker::PhantomData;
