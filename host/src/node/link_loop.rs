@@ -249,13 +249,15 @@ impl Table {
             let text = format!("link to {} ({}) is up", record.label, peer.short());
             self.node.log.host(Level::Info, &text);
         }
-        for stream in std::mem::take(&mut peering.parked) {
-            self.channel(peer, stream).await;
-        }
+        let parked = std::mem::take(&mut peering.parked);
         // Published before the policies hear of it: what they send at once must find the channel.
         self.publish();
         for (slot, event) in told {
             slots::report(&self.node, slot.tell_base(event).await);
+        }
+        // After the policies have heard of it: what the peer has sent already must not come before the link.
+        for stream in parked {
+            self.channel(peer, stream).await;
         }
     }
 
