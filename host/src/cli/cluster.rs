@@ -115,7 +115,7 @@ impl Cluster {
                     Err(Fault::new(Code::Deadline, "the cluster did not become ready").fix("`midplane cluster -v` shows what the nodes say"))
                 })?,
             };
-            global.out().report(&Ready { directory: base.display().to_string(), nodes: members }, text);
+            global.out().announce(&Ready { directory: base.display().to_string(), nodes: members }, text);
             tokio::select! {
                 _ = interrupt.recv() => Ok(0),
                 _ = terminate.recv() => Ok(0),

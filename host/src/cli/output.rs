@@ -32,9 +32,18 @@ impl Output {
 
     /// Prints a report: as JSON, or as the text that `text` makes of it.
     pub(crate) fn report<T: Serialize>(self, report: &T, text: impl FnOnce(&T) -> String) {
+        line(&self.shown(report, text));
+    }
+
+    /// Prints the report of a command that goes on, and has more to end than itself: whether somebody reads it is no matter.
+    pub(crate) fn announce<T: Serialize>(self, report: &T, text: impl FnOnce(&T) -> String) {
+        let _ = try_line(&self.shown(report, text));
+    }
+
+    fn shown<T: Serialize>(self, report: &T, text: impl FnOnce(&T) -> String) -> String {
         match self.form {
-            Form::Json => line(&serde_json::to_string_pretty(report).unwrap_or_default()),
-            Form::Text => line(text(report).trim_end()),
+            Form::Json => serde_json::to_string_pretty(report).unwrap_or_default(),
+            Form::Text => text(report).trim_end().to_owned(),
         }
     }
 
@@ -75,10 +84,14 @@ impl Output {
 
 /// Prints a line; a reader that is gone ends the process quietly, as a pipe's writer should.
 fn line(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+    if try_line(text).is_err() {
         std::process::exit(0);
     }
+}
+
+fn try_line(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush())
 }
 
 /// Rows under a head, in columns as wide as they need to be.
