@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use midplane_tests::command::{binary, component, midplane, root, run};
 use midplane_tests::process::Process;
-use midplane_tests::{Manifest, Mesh, PATIENCE};
+use midplane_tests::{Manifest, Mesh, PATIENCE, eventually};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -233,6 +233,27 @@ fn a_cluster_says_when_it_is_ready_and_ends_with_its_nodes() {
     for node in ready["nodes"].as_array().unwrap() {
         assert!(!runs(node["pid"].as_u64().unwrap()), "{node} outlives its cluster");
     }
+}
+
+#[test]
+fn a_cluster_that_nobody_reads_ends_its_nodes_too() {
+    let mesh = Mesh::of([]);
+    let base = mesh.path("cluster");
+    let mut command = midplane(["cluster", "2"]);
+    command.arg(root().join("manifests/two-peers.toml")).arg("--dir").arg(&base);
+    component("skill/math1");
+    let mut cluster = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    drop(cluster.child().stdout.take());
+    let data = base.join("n1").to_string_lossy().into_owned();
+    eventually(PATIENCE, || {
+        let reached = run(&mut midplane(["--data-dir", &data, "routes", "math2@fabric"]), PATIENCE).stdout;
+        if reached.contains(" n2 ") { Ok(()) } else { Err(reached) }
+    });
+    let status = run(&mut midplane(["--data-dir", &data, "status", "-o", "json"]), PATIENCE).json();
+    assert!(cluster.ended().is_none(), "the cluster ended by itself");
+    cluster.terminate();
+    assert!(cluster.wait(Duration::from_secs(20)).success());
+    assert!(!runs(status["pid"].as_u64().unwrap()), "a node outlives its cluster");
 }
 
 /// Whether a process of this number runs this program.

@@ -9,11 +9,28 @@ use midplane_tests::command::{Outcome, binary, component, root, run};
 const PATIENCE: Duration = Duration::from_secs(120);
 const ANSWERS: &str = "7\n42\n0 1 1 2 3 5 8 13 21 34\n";
 
+/// Runs the demo, which is to leave nothing behind.
 fn demo(verbose: &str) -> Outcome {
     component("skill/math1");
+    let place = tempfile::tempdir().unwrap();
     let mut command = Command::new("sh");
-    command.arg(root().join("tests/demo.sh")).env("MIDPLANE", binary()).env("V", verbose);
-    run(&mut command, PATIENCE)
+    command.arg(root().join("tests/demo.sh"));
+    command.env("MIDPLANE", binary()).env("V", verbose).env("TMPDIR", place.path());
+    let outcome = run(&mut command, PATIENCE);
+    let files: Vec<_> = std::fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.is_empty(), "{files:?} are left behind");
+    let place = place.path().to_string_lossy().into_owned();
+    let mentions = |process: &std::path::Path| {
+        let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&place)
+    };
+    let left: Vec<_> = std::fs::read_dir("/proc")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| mentions(path))
+        .collect();
+    assert!(left.is_empty(), "{left:?} outlive the demo");
+    outcome
 }
 
 #[test]
