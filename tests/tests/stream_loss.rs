@@ -66,10 +66,8 @@ fn a_stream_whose_giver_is_killed_ends_with_link_lost() {
     n2.kill();
     let killed = Instant::now();
     // What was under way still comes; then the end must.
-    let mut numbers = FLOWS;
-    for line in flow.answer.lines() {
-        assert_eq!(line.unwrap(), numbers.to_string(), "a number is missing");
-        numbers += 1;
+    for (number, line) in (FLOWS..).zip(flow.answer.lines()) {
+        assert_eq!(line.unwrap(), number.to_string(), "a number is missing");
     }
     let status = flow.process.wait(NOTICED);
     assert!(killed.elapsed() < NOTICED, "{:?}", killed.elapsed());

@@ -72,7 +72,7 @@ macro_rules! export_admission {
 
             // Symbols of components are no symbols elsewhere, and a test needs none.
             #[cfg(target_arch = "wasm32")]
-            $crate::admission::bindings::export!(Component with_types_in $crate::admission::bindings);
+    $crate::admission::bindings::export!(Component with_types_in $crate::admission::bindings);
             #[cfg(not(target_arch = "wasm32"))]
             const _: ::core::marker::PhantomData<Component> = ::core::marker::PhantomData;
         };

@@ -63,7 +63,7 @@ macro_rules! export_discovery {
 
             // Symbols of components are no symbols elsewhere, and a test needs none.
             #[cfg(target_arch = "wasm32")]
-            $crate::discovery::bindings::export!(Component with_types_in $crate::discovery::bindings);
+    $crate::discovery::bindings::export!(Component with_types_in $crate::discovery::bindings);
             #[cfg(not(target_arch = "wasm32"))]
             const _: ::core::marker::PhantomData<Component> = ::core::marker::PhantomData;
         };

@@ -74,7 +74,7 @@ macro_rules! export_routing {
 
             // Symbols of components are no symbols elsewhere, and a test needs none.
             #[cfg(target_arch = "wasm32")]
-            $crate::routing::bindings::export!(Component with_types_in $crate::routing::bindings);
+    $crate::routing::bindings::export!(Component with_types_in $crate::routing::bindings);
             #[cfg(not(target_arch = "wasm32"))]
             const _: ::core::marker::PhantomData<Component> = ::core::marker::PhantomData;
         };

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Async functions and streams need the feature `async` of this crate; `wit_stream` and `wit_future` are then
-//! generated beside `Guest`, and [`spawn_local`](wit_bindgen::spawn_local) runs what goes on after the function returned.
+//! generated beside `Guest`, and `wit_bindgen::spawn_local` runs what goes on after the function returned.
 
 use std::panic;
 use std::sync::Once;
