@@ -49,7 +49,9 @@ fn no_file_is_longer_than_a_person_reads_at_once() {
         .iter()
         .map(|(path, text)| (path, text.lines().count()))
         .filter(|(_, lines)| *lines > LINES_MOST)
-        .map(|(path, lines)| format!("{} has {lines} lines; split it: the limit is {LINES_MOST}", path.display()))
+        .map(|(path, lines)| {
+            format!("{} has {lines} lines; split it: the limit is {LINES_MOST}", path.display())
+        })
         .collect();
     report(&long);
 }
@@ -74,9 +76,14 @@ fn a_stratum_uses_only_those_below_it() {
                 continue;
             }
             for used in line.split("crate::").skip(1) {
-                let module: String = used.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
+                let module: String =
+                    used.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
                 if stratum(&module).is_some_and(|used| used > own) {
-                    problems.push(format!("{}:{} uses {module}, which is above it", path.display(), number + 1));
+                    problems.push(format!(
+                        "{}:{} uses {module}, which is above it",
+                        path.display(),
+                        number + 1
+                    ));
                 }
             }
         }
@@ -137,7 +144,8 @@ fn nothing_is_unbounded_and_nothing_is_left_undone() {
 fn the_contract_is_half_documentation() {
     let mut problems = Vec::new();
     for (path, text) in files(&["wit"], &[".wit"]) {
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "}").collect();
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "}").collect();
         let docs = lines.iter().filter(|line| line.starts_with("///")).count();
         if docs * 5 < lines.len() * 2 {
             problems.push(format!("{}: {docs} of {} lines are documentation", path.display(), lines.len()));

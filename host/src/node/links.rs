@@ -1,4 +1,4 @@
-//! Links as everybody sees them: a snapshot that [`super::link_loop`] publishes.
+//! Links as everybody sees them: a snapshot that `link_loop` publishes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -210,7 +210,9 @@ impl Workload {
         Guest::begin(&mut store, deadline);
         let instance = self.engines.metered(self.pre.instantiate_async(&mut store));
         match tokio::time::timeout_at(deadline + GRACE, instance).await {
-            Ok(Ok(instance)) => Ok(Live { store, instance, functions: vec![None; self.functions.len()], used: 0 }),
+            Ok(Ok(instance)) => {
+                Ok(Live { store, instance, functions: vec![None; self.functions.len()], used: 0 })
+            }
             Ok(Err(error)) => Err(self.fault(&error, &store, function)),
             Err(_) => {
                 let ended = super::guest::Ended::Deadline(self.plugin.limits.deadline_ms);
@@ -279,9 +281,10 @@ impl Workload {
         let (position, callable) = found.ok_or_else(|| self.unknown_function(name))?;
         match &callable.refusal {
             None => Ok((position, callable)),
-            Some(why) => {
-                Err(Fault::new(Code::NotCallable, format!("{} {name} cannot be called: {why}", self.plugin.slot)))
-            }
+            Some(why) => Err(Fault::new(
+                Code::NotCallable,
+                format!("{} {name} cannot be called: {why}", self.plugin.slot),
+            )),
         }
     }
 
