@@ -9,6 +9,10 @@ use crate::words::schema::{Case, Field, Function, Type};
 /// Most types and names in the description of one function, counted with repetition. Types are stored shared but
 /// described as a tree, so a component of a few kilobytes could ask for a million; real functions stay below a few hundred.
 const TYPES_MAX: usize = 10_000;
+/// The same over all functions of a component: it may export thousands.
+const TYPES_ALL: usize = 100_000;
+/// Bytes of a name that count as one type: names are copied with each repetition, and one may have 100 KB.
+const NAME_BYTES: usize = 16;
 /// Stands for what is beyond [`TYPES_MAX`]; makes the function one that cannot be called.
 const TOO_LARGE: &str = "type-too-large";
 /// Stands for the name of a resource that nothing exported or imported names.
@@ -25,23 +29,24 @@ pub struct Export {
 
 /// Describes one function. Its resources have no names here; see [`exported_functions`].
 pub fn function(name: &str, ty: &ComponentFunc) -> Function {
-    describe(name, ty, &[])
+    describe(name, ty, &[], &mut { TYPES_ALL })
 }
 
 /// Every function that the component exports, by itself or in an interface, in the order of the exports.
 pub fn exported_functions(component: &Component, engine: &Engine) -> Vec<Export> {
     let ty = component.component_type();
     let names = resource_names(&ty, engine);
+    let mut left = TYPES_ALL;
     let mut exports = Vec::new();
     for (name, export) in ty.exports(engine) {
         match export.ty {
             ComponentItem::ComponentFunc(ty) => {
-                exports.push(Export { interface: None, function: describe(name, &ty, &names) });
+                exports.push(Export { interface: None, function: describe(name, &ty, &names, &mut left) });
             }
             ComponentItem::ComponentInstance(instance) => {
                 for (function, item) in instance.exports(engine) {
                     if let ComponentItem::ComponentFunc(ty) = item.ty {
-                        let function = describe(function, &ty, &names);
+                        let function = describe(function, &ty, &names, &mut left);
                         exports.push(Export { interface: Some(name.to_owned()), function });
                     }
                 }
@@ -74,9 +79,15 @@ fn resource_names(
     names
 }
 
-fn describe(name: &str, ty: &ComponentFunc, names: &[(ResourceType, String)]) -> Function {
-    let mut describer = Describer { names, left: TYPES_MAX };
-    Function {
+fn describe(
+    name: &str,
+    ty: &ComponentFunc,
+    names: &[(ResourceType, String)],
+    all_left: &mut usize,
+) -> Function {
+    let given = TYPES_MAX.min(*all_left);
+    let mut describer = Describer { names, left: given };
+    let function = Function {
         name: name.to_owned(),
         params: ty
             .params()
@@ -85,7 +96,9 @@ fn describe(name: &str, ty: &ComponentFunc, names: &[(ResourceType, String)]) ->
         result: ty.results().next().map(|ty| describer.ty(&ty)),
         is_async: ty.async_(),
         docs: None,
-    }
+    };
+    *all_left -= given - describer.left;
+    function
 }
 
 /// Describes types until a number of them is used up. The engine bounds their depth.
@@ -97,11 +110,11 @@ struct Describer<'a> {
 impl Describer<'_> {
     fn ty(&mut self, ty: &WasmType) -> Type {
         let names = match ty {
-            WasmType::Record(record) => record.fields().len(),
+            WasmType::Record(record) => record.fields().map(|field| cost(field.name)).sum(),
             WasmType::Tuple(tuple) => tuple.types().len(),
-            WasmType::Variant(variant) => variant.cases().len(),
-            WasmType::Enum(names) => names.names().len(),
-            WasmType::Flags(names) => names.names().len(),
+            WasmType::Variant(variant) => variant.cases().map(|case| cost(case.name)).sum(),
+            WasmType::Enum(names) => names.names().map(cost).sum(),
+            WasmType::Flags(names) => names.names().map(cost).sum(),
             _ => 0,
         };
         let Some(left) = self.left.checked_sub(1 + names) else {
@@ -165,6 +178,11 @@ impl Describer<'_> {
     fn resource(&self, resource: &ResourceType) -> &str {
         self.names.iter().find(|(known, _)| known == resource).map_or(UNNAMED, |(_, name)| name)
     }
+}
+
+/// What a name counts.
+fn cost(name: &str) -> usize {
+    1 + name.len() / NAME_BYTES
 }
 
 #[cfg(test)]
