@@ -13,8 +13,9 @@ use crate::words::objects::{Grants, Limits};
 
 /// Handles that a guest may hold at a time.
 const HANDLES_MOST: usize = 1_000;
-/// What one host call may make the host lift out of guest memory, in bytes of wasmtime's own measure.
-const HOSTCALL_FUEL: usize = 1 << 20;
+/// What one host call or one answer may make the host lift out of guest memory, in bytes of wasmtime's own measure, which
+/// is about 32 for a byte of a `list<u8>`: an answer of 1 MiB, the most that goes over a link, has to fit.
+const HOSTCALL_FUEL: usize = 64 << 20;
 /// Table elements over all tables of an instance.
 const TABLE_ELEMENTS: usize = 10_000;
 /// Log lines that a trap report shows.
@@ -136,8 +137,8 @@ impl Guest {
             }
             Ok(UpdateDeadline::Yield(1))
         });
+        store.set_hostcall_fuel(HOSTCALL_FUEL);
         if counts_calls {
-            store.set_hostcall_fuel(HOSTCALL_FUEL);
             store.call_hook(count_host_call);
         }
         store
