@@ -89,6 +89,10 @@ impl<K: Kind> Actor<K> {
     pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input<K>>) {
         let mut save = tokio::time::interval(SAVE_EVERY);
         loop {
+            let fault = self.seat.fault.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(fault) = fault {
+                self.failed(fault);
+            }
             let timer = self.timers.iter().min_by_key(|(_, at)| **at).map(|(id, at)| (*id, *at));
             let restart_at = self.restart_at;
             tokio::select! {
@@ -105,7 +109,7 @@ impl<K: Kind> Actor<K> {
                     Some(Input::Message(message, _room)) => {
                         self.handle(&K::base_event(BaseEvent::Message(message)));
                     }
-                    Some(Input::Failed(fault)) => self.failed(fault),
+                    Some(Input::Failed) => {}
                     Some(Input::Swap(with, done)) => {
                         let (program, carry) = *with;
                         let _ = done.send(self.swap(program, carry));
@@ -235,7 +239,12 @@ impl<K: Kind> Actor<K> {
 
     /// Gives the seat to a new instance and tells it all facts.
     fn seat_new(&mut self, machine: Machine<K>, effects: Vec<K::Effect>) {
-        *self.seat.machine.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine);
+        {
+            // What a question said of the instance before does not concern this one.
+            let mut seat = self.seat.machine.lock().unwrap_or_else(PoisonError::into_inner);
+            self.seat.fault.lock().unwrap_or_else(PoisonError::into_inner).take();
+            *seat = Some(machine);
+        }
         self.started = clock::monotonic();
         self.health(|health| health.running = true);
         self.carry.reset_channels();

@@ -62,8 +62,8 @@ pub struct Health {
 pub(super) enum Input<K: Kind> {
     Event(K::Event),
     Message(Message, OwnedSemaphorePermit),
-    /// Somebody who asked a question saw the instance trap.
-    Failed(Fault),
+    /// Somebody who asked a question saw the instance trap, and left the fault at the seat.
+    Failed,
     Swap(Box<(Program, Box<dyn Carry<K>>)>, oneshot::Sender<Outcome<()>>),
     Stop(oneshot::Sender<()>),
 }
@@ -72,6 +72,8 @@ pub(super) enum Input<K: Kind> {
 pub(super) struct Seat<K: Kind> {
     pub(super) machine: Mutex<Option<Machine<K>>>,
     pub(super) health: Mutex<Health>,
+    /// Why a question ended the instance, until the actor looks.
+    pub(super) fault: Mutex<Option<Fault>>,
 }
 
 /// Handle of the actor.
@@ -90,7 +92,7 @@ impl<K: Kind> Clone for Slot<K> {
 impl<K: Kind> Slot<K> {
     /// Starts the actor. A first instance that refuses to start is an error; later ones are tried again.
     pub fn start(program: Program, carry: Box<dyn Carry<K>>, state: Option<State>) -> Outcome<Self> {
-        let seat = Arc::new(Seat { machine: Mutex::new(None), health: Mutex::default() });
+        let seat = Arc::new(Seat { machine: Mutex::new(None), health: Mutex::default(), fault: Mutex::default() });
         let (mut actor, effects) = Actor::start(program, carry, state, seat.clone())?;
         let (inputs, receiver) = mpsc::channel(QUEUE_EVENTS);
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -137,7 +139,9 @@ impl<K: Kind> Slot<K> {
         if let Err(fault) = &answer {
             // What a trap leaves behind is not to be used again.
             seat.take();
-            let _ = self.inputs.try_send(Input::Failed(fault.clone()));
+            *self.seat.fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.clone());
+            // Only wakes the actor: when the queue is full it is about to look anyway.
+            let _ = self.inputs.try_send(Input::Failed);
         }
         answer
     }
