@@ -1,12 +1,15 @@
-//! What the test files share: nodes as processes, seen from outside.
+//! What the test files share: nodes as processes, seen from outside; components and meshes, seen from inside.
 
 pub mod command;
 pub mod forge;
+pub mod guests;
 pub mod manifest;
 pub mod mesh;
 pub mod node;
+pub mod policies;
 pub mod process;
 pub mod relay;
+pub mod sim;
 pub mod wait;
 
 pub use command::{Outcome, root};

@@ -1,0 +1,20 @@
+;; Keeps a number from call to call, if it is let.
+(component
+  (core module $m
+    (memory (export "memory") 1)
+    (global $calls (mut i32) (i32.const 0))
+    (func (export "count") (result i32)
+      (global.set $calls (i32.add (global.get $calls) (i32.const 1)))
+      (i32.store (i32.const 4096) (global.get $calls))
+      (global.get $calls))
+    (func (export "kept") (result i32) (i32.load (i32.const 4096)))
+    (func (export "poison")
+      (global.set $calls (i32.const 1000))
+      (i32.store (i32.const 4096) (i32.const 1000))
+      unreachable)
+    (func (export "spin") (loop $again (br $again))))
+  (core instance $i (instantiate $m))
+  (func (export "count") (result u32) (canon lift (core func $i "count")))
+  (func (export "kept") (result u32) (canon lift (core func $i "kept")))
+  (func (export "poison") (canon lift (core func $i "poison")))
+  (func (export "spin") (canon lift (core func $i "spin"))))
