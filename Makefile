@@ -32,7 +32,7 @@ test-plugins: plugins
 
 # Ratios, each against its floor in the same run.
 bench: plugins
-	cargo bench --locked -p midplane-tests
+	cargo bench --locked -p midplane-tests --bench ratios
 
 lint:
 	cargo fmt --all --check
