@@ -2,6 +2,8 @@
 //! libraries underneath, in the same process and the same run, in turns; so the machine's speed and its noise cancel out.
 //!
 //! Everything runs on one core: three nodes in a line share one single-threaded runtime, and so do the floors.
+//!
+//! `cargo bench -p midplane-tests --bench ratios -- local` measures one part: `local`, `remote` or `routing`.
 
 mod floors;
 mod local;
@@ -40,9 +42,19 @@ fn run() -> Result<(), Failure> {
 
 async fn measure(prepared: mesh::Prepared) -> Result<(), Failure> {
     let mesh = Mesh::start(prepared).await?;
-    let mut rows = local::rows(&mesh).await?;
-    rows.extend(remote::rows(&mesh).await?);
-    rows.extend(routing::rows(&mesh).await?);
+    // Cargo adds `--bench` of its own.
+    let parts: Vec<String> = std::env::args().skip(1).filter(|part| !part.starts_with('-')).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    let mut rows = Vec::new();
+    if wanted("local") {
+        rows.extend(local::rows(&mesh).await?);
+    }
+    if wanted("remote") {
+        rows.extend(remote::rows(&mesh).await?);
+    }
+    if wanted("routing") {
+        rows.extend(routing::rows(&mesh).await?);
+    }
     table::print(&rows);
     mesh.stop().await;
     Ok(())
