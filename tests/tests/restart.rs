@@ -124,11 +124,8 @@ fn files_of_trust_that_were_changed_are_refused() {
     n1.start(&[]);
     mesh.apply(&both(), &[n1]);
     n1.stop();
-    for (name, word) in [
-        ("trust.cbor", "bad-object"),
-        ("current", "bad-object"),
-        ("generations/1.manifest", "digest-mismatch"),
-    ] {
+    {
+        let (name, word) = ("trust.cbor", "bad-object");
         let path = n1.directory().join(name);
         let good = std::fs::read(&path).unwrap();
         let mut flipped = good.clone();
@@ -143,6 +140,25 @@ fn files_of_trust_that_were_changed_are_refused() {
         std::fs::write(&path, &good).unwrap();
     }
     n1.start(&[]);
+    adds(n1);
+}
+
+#[test]
+fn a_damaged_generation_leaves_a_node_that_can_be_repaired() {
+    let mesh = Mesh::of(["n1"]);
+    let [n1] = mesh.nodes();
+    n1.start(&[]);
+    mesh.apply(&both(), &[n1]);
+    n1.stop();
+    let path = n1.directory().join("current");
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    n1.start(&[]);
+    let status = n1.json(["status"]);
+    assert_eq!(status["generation"], 0);
+    assert!(status["warnings"].to_string().contains("did not come back"), "{status}");
+    mesh.apply(&both(), &[n1]);
     adds(n1);
 }
 

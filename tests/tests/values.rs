@@ -115,8 +115,10 @@ async fn words(
 #[tokio::test]
 async fn the_error_of_a_result_is_the_failure_of_the_call() {
     let bench = Bench::default();
-    let echo =
-        bench.prepare("skill/echo", &built("test/skill/echo"), Limits::default(), Instances::Fresh).await.unwrap();
+    let echo = bench
+        .prepare("skill/echo", &built("test/skill/echo"), Limits::default(), Instances::Fresh)
+        .await
+        .unwrap();
     let fault = call(&echo, "echo-outcome", json!([{"err": {"circle": 1.5}}])).await.unwrap_err();
     assert_eq!((fault.code, fault.value.as_deref()), (Code::Application, Some(&json!({"circle": 1.5}))));
 }
@@ -124,8 +126,10 @@ async fn the_error_of_a_result_is_the_failure_of_the_call() {
 #[tokio::test]
 async fn an_argument_that_does_not_fit_is_named() {
     let bench = Bench::default();
-    let echo =
-        bench.prepare("skill/echo", &built("test/skill/echo"), Limits::default(), Instances::Fresh).await.unwrap();
+    let echo = bench
+        .prepare("skill/echo", &built("test/skill/echo"), Limits::default(), Instances::Fresh)
+        .await
+        .unwrap();
     for (function, arguments, names) in [
         ("echo-colour", json!(["blue"]), "blue"),
         ("echo-rights", json!([["read", "fly"]]), "fly"),

@@ -6,6 +6,7 @@
 //! policies start from nothing with each other. Two ends that reset at once arrive at the same round.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::slots::AnySlot;
+use crate::clock::{self, Instant};
 use crate::log::{Level, Log};
 use crate::net::{FrameReader, FrameWriter, Piece};
 use crate::policy::slot::MESSAGE_MAX;
@@ -27,6 +29,9 @@ const SEND_BYTES: usize = 1 << 20;
 const SEND_MESSAGES: usize = 4_096;
 /// Streams that a peer may open faster than they are taken.
 const ARRIVALS: usize = 4;
+
+/// A peer that ended this side's stream opens a new round by itself within this time; otherwise this side does.
+const FOLLOW: Duration = Duration::from_secs(2);
 
 /// First thing on a channel's stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,12 +167,18 @@ impl Task {
             Some(writer) => writer,
             None => return End::Closed,
         };
-        let mut broken = false;
+        let stopped = writer.inner().stopped();
+        tokio::pin!(stopped);
+        let mut broken: Option<Instant> = None;
         loop {
             tokio::select! {
                 biased;
                 () = self.reset.notified() => break End::Reset,
                 _ = self.connection.closed() => break End::Closed,
+                _ = &mut stopped, if broken.is_none() => broken = Some(clock::monotonic() + FOLLOW),
+                () = tokio::time::sleep_until(broken.unwrap_or_else(clock::monotonic)), if broken.is_some() => {
+                    break End::Reset;
+                }
                 Some(stream) = self.incoming.recv() => {
                     if stream.opening.round > self.opening.round {
                         break End::Follow(stream);
@@ -184,12 +195,14 @@ impl Task {
                         break End::Reset;
                     }
                 }
-                Some((bytes, _room)) = self.outgoing.recv(), if !broken => {
+                Some((bytes, _room)) = self.outgoing.recv(), if broken.is_none() => {
                     // The write may wait for the peer, and the reset must not wait with it.
                     tokio::select! {
                         biased;
                         () = self.reset.notified() => break End::Reset,
-                        written = writer.item(&bytes) => broken = written.is_err(),
+                        written = writer.item(&bytes) => {
+                            broken = written.is_err().then(|| clock::monotonic() + FOLLOW);
+                        }
                     }
                 }
             }

@@ -161,6 +161,9 @@ impl Table {
         peering.trust = trust;
         peering.known.trust = trust;
         peering.known.tags = membership.map(|membership| membership.tags.clone()).unwrap_or_default();
+        // Before anything is served or said: what the peer sends at once is judged by what is published.
+        self.publish();
+        let Some(peering) = self.peers.get_mut(peer) else { return };
         if trust < Trust::Basic {
             peering.known.why = Some(format!("not admitted here: {why}"));
             peering.serving = None;

@@ -92,7 +92,8 @@ impl<K: Kind> Clone for Slot<K> {
 impl<K: Kind> Slot<K> {
     /// Starts the actor. A first instance that refuses to start is an error; later ones are tried again.
     pub fn start(program: Program, carry: Box<dyn Carry<K>>, state: Option<State>) -> Outcome<Self> {
-        let seat = Arc::new(Seat { machine: Mutex::new(None), health: Mutex::default(), fault: Mutex::default() });
+        let seat =
+            Arc::new(Seat { machine: Mutex::new(None), health: Mutex::default(), fault: Mutex::default() });
         let (mut actor, effects) = Actor::start(program, carry, state, seat.clone())?;
         let (inputs, receiver) = mpsc::channel(QUEUE_EVENTS);
         let runtime = tokio::runtime::Builder::new_current_thread()
