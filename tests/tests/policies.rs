@@ -90,7 +90,7 @@ async fn path_vector_replays_byte_for_byte() {
 async fn static_discovery_replays_byte_for_byte() {
     let program = program(&Bench::default(), Kind::Discovery, &built("discovery/static")).await;
     let hint = |n: usize| {
-        let target = Target { address: format!("192.0.2.{n}:7"), peer: (n % 2 == 0).then(|| id(n)) };
+        let target = Target { address: format!("192.0.2.{n}:7"), peer: n.is_multiple_of(2).then(|| id(n)) };
         discovery::Event::Hint(Hint { target, source: "manifest".into() })
     };
     let resolved = |name: &str, addresses: &[&str], error: Option<&str>| {
