@@ -1,6 +1,11 @@
 //! What hostile components cost the process that is handed them. In a file of its own, and one test after the other: memory
 //! is measured for the whole process.
 
+#![expect(
+    clippy::await_holding_lock,
+    reason = "the lock keeps these tests one after the other; each has a runtime of its own"
+)]
+
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

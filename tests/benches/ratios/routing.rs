@@ -88,8 +88,11 @@ fn row(what: &str, ours: Vec<f64>, floor: Vec<f64>) -> Row {
     }
 }
 
+/// A machine that knows the mesh, and the events that told it.
+type Informed = (Machine<Routing>, Vec<(u64, Event)>);
+
 /// The policy of `n2` when `n1` has told it of a name, and all that it was told.
-fn informed(mesh: &Mesh, program: &Program) -> Result<(Machine<Routing>, Vec<(u64, Event)>), Failure> {
+fn informed(mesh: &Mesh, program: &Program) -> Result<Informed, Failure> {
     let serving = Event::Serving(Claim {
         name: NAME.to_owned(),
         node: id(mesh, 1),
