@@ -1,7 +1,7 @@
 //! What authors of Midplane plugins use.
 //!
-//! A *policy* implements the trait of its kind — [`discovery::Policy`], [`admission::Policy`] or
-//! [`routing::Policy`] — and names the type in the export macro of the kind:
+//! A *policy* implements the trait of its kind — [`discovery::Policy`], [`admission::Policy`],
+//! [`routing::Policy`] or [`sync::Policy`] — and names the type in the export macro of the kind:
 //!
 //! ```
 //! use midplane_sdk::{Setup, State, admission::*};
@@ -21,7 +21,8 @@
 //! midplane_sdk::export_admission!(Everyone);
 //! ```
 //!
-//! A *skill* has a world of its own in `wit/` and names the type that implements it in [`skill!`].
+//! A *skill* has a world of its own in `wit/` and names the type that implements it in [`skill!`]; a *gateway* does the same with
+//! a handler of `wasi:http` in [`gateway!`]. What they may ask their node for is in [`host`].
 //!
 //! Policies are replayed and compared byte for byte, so nothing here depends on the order of a hash table:
 //! use [`Map`] and [`Set`].
@@ -33,10 +34,13 @@ pub mod admission;
 pub mod codec;
 pub mod discovery;
 pub mod effect;
+pub mod gateway;
+pub mod host;
 #[doc(hidden)]
 pub mod machine;
 pub mod routing;
 pub mod skill;
+pub mod sync;
 
 mod setup;
 mod types;
@@ -53,4 +57,5 @@ pub use std::collections::BTreeMap as Map;
 pub use std::collections::BTreeSet as Set;
 
 pub use serde;
+pub use serde_json;
 pub use wit_bindgen;

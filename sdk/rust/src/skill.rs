@@ -14,6 +14,10 @@
 //! }
 //! ```
 //!
+//! What the world imports is generated beside `Guest`: with a package in `wit/deps` and `import acme:weather/forecast@1.2.0;` in the
+//! world, `acme::weather::forecast::get(…)` calls whatever name the manifest binds to it: `bindings = {
+//! "acme:weather/forecast@1.2.0" = "weather@acme" }`.
+//!
 //! Async functions and streams need the feature `async` of this crate; `wit_stream` and `wit_future` are then
 //! generated beside `Guest`, and `wit_bindgen::spawn_local` runs what goes on after the function returned.
 

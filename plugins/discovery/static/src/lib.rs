@@ -39,7 +39,7 @@ impl Default for Config {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(crate = "midplane_sdk::serde")]
 struct Dialled {
-    /// Whom to expect there, as whoever came first with the address said.
+    /// Whom to expect there, as the last hint said that said it.
     peer: Option<NodeId>,
     hinted: bool,
     /// The configured names that resolve to it.
@@ -49,6 +49,15 @@ struct Dialled {
 impl Dialled {
     fn target(&self, address: &str) -> Target {
         Target { address: address.to_owned(), peer: self.peer.clone() }
+    }
+
+    /// A hint may correct an earlier one: a slip, or a machine that has a new key.
+    fn expect(&mut self, address: &str, peer: Option<NodeId>, effects: &mut Vec<Effect>) {
+        if peer.is_some() && peer != self.peer {
+            effects.push(Effect::HangUp(self.target(address)));
+            self.peer = peer;
+            effects.push(Effect::Dial(self.target(address)));
+        }
     }
 }
 
@@ -84,8 +93,10 @@ impl Policy for Static {
         let mut effects = Vec::new();
         match event {
             Event::Hint(hint) => {
-                if let Some(dialled) = self.dial(&hint.target.address, hint.target.peer, &mut effects) {
+                let Target { address, peer } = hint.target;
+                if let Some(dialled) = self.dial(&address, peer.clone(), &mut effects) {
                     dialled.hinted = true;
+                    dialled.expect(&address, peer, &mut effects);
                 }
             }
             Event::Resolved(resolution) => self.resolved(resolution, &mut effects),
@@ -253,14 +264,17 @@ mod tests {
     }
 
     #[test]
-    fn each_hint_is_dialled_once_and_the_first_one_counts() {
+    fn each_hint_is_dialled_once_and_the_last_id_counts() {
         check(
             "{}",
             "",
             &[
                 (hint("a:1", None), "dial a:1"),
                 (hint("a:1", None), ""),
+                (hint("a:1", Some("p")), "hang-up a:1, dial a:1 p"),
                 (hint("a:1", Some("p")), ""),
+                (hint("a:1", None), ""),
+                (hint("a:1", Some("q")), "hang-up a:1, dial a:1 q"),
                 (hint("b:1", Some("p")), "dial b:1 p"),
             ],
         );

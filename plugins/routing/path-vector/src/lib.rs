@@ -131,7 +131,11 @@ impl Policy for PathVector {
         let mut changes = Changes::default();
         match event {
             Event::Base(BaseEvent::LinkUp(link)) => {
-                self.link_down(now, &link.peer, &mut changes);
+                // One more of a linked peer: its channel began anew. It still reaches what it reached, unless its full state,
+                // which comes now, does not repeat it.
+                if self.neighbours.remove(&link.peer).is_some() {
+                    self.table.mark_stale(&link.peer);
+                }
                 self.link_up(now, &link, &mut changes);
             }
             Event::Base(BaseEvent::LinkChanged(link)) => {

@@ -262,6 +262,27 @@ fn a_new_instance_goes_on_at_once_and_hears_what_it_missed() {
 }
 
 #[test]
+fn a_channel_that_begins_anew_loses_no_way() {
+    let mut net = Net::line(4);
+    for index in 0..4 {
+        net.serve(index, &format!("own{index}@d"), 1);
+    }
+    net.settle();
+    // What is on the way is lost with the old channel.
+    net.handle(2, Event::Withdrawn("own2@d".into()));
+    net.link(1, 2);
+    for index in [0, 1, 3] {
+        net.check_shortest(&format!("own{index}@d"), index);
+    }
+    net.settle();
+    assert!(net.hops(0, "own2@d").is_empty(), "what was not repeated was kept");
+    for index in [0, 1, 3] {
+        net.check_shortest(&format!("own{index}@d"), index);
+    }
+    assert_eq!(net.settle(), 0);
+}
+
+#[test]
 fn peers_without_this_protocol_or_with_little_trust_are_left_out() {
     let mut policy = PathVector::init(setup(0, "{}", None, 0)).unwrap().0;
     policy.handle(1, Event::Serving(claim("x@d", 0, 1, CLAIM_MS)));
