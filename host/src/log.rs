@@ -1,6 +1,6 @@
 //! The node's log: what plugins and the host have said lately.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ const BEHIND: usize = 1_024;
 pub const LINE_MAX: usize = 4 << 10;
 /// What one plugin may write in a minute; more is dropped and counted.
 const PLUGIN_BYTES_PER_MINUTE: usize = 1 << 20;
+/// What a line counts besides its text: empty ones are not free.
+const LINE_COST: usize = 128;
 const MINUTE_MS: u64 = 60_000;
 
 /// Severity, least first.
@@ -58,6 +60,8 @@ pub struct Log {
 #[derive(Default)]
 struct Book {
     lines: VecDeque<Line>,
+    /// How many of them are of whom.
+    counts: BTreeMap<String, usize>,
     quotas: HashMap<String, Quota>,
 }
 
@@ -91,7 +95,7 @@ impl Log {
                 dropped = std::mem::take(&mut quota.dropped);
                 *quota = Quota { since: now, ..Quota::default() };
             }
-            quota.bytes = quota.bytes.saturating_add(text.len().min(LINE_MAX));
+            quota.bytes = quota.bytes.saturating_add(LINE_COST + text.len().min(LINE_MAX));
             if quota.bytes > PLUGIN_BYTES_PER_MINUTE {
                 quota.dropped += 1;
                 return;
@@ -128,27 +132,56 @@ impl Log {
             Level::Debug | Level::Trace => tracing::debug!(source, "{}", line.text),
         }
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        if book.lines.len() >= KEPT {
-            book.lines.pop_front();
-        }
-        book.lines.push_back(line.clone());
+        book.keep(line.clone());
         drop(book);
         // Nobody follows: nothing to do.
         let _ = self.follow.send(line);
     }
 }
 
-/// Cuts to the limit and takes out control characters, so that no plugin can move a terminal's cursor or fake a line.
-pub fn clean(text: &str) -> String {
-    let mut end = text.len().min(LINE_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+impl Book {
+    /// Keeps a line. When there is no room, the oldest line of whoever has the most gives way: who says much pushes out nobody else.
+    fn keep(&mut self, line: Line) {
+        if self.lines.len() >= KEPT {
+            let loudest = self.counts.iter().max_by_key(|(_, count)| **count).map(|(source, _)| source);
+            let oldest = self.lines.iter().position(|line| Some(&line.source) == loudest).unwrap_or(0);
+            if let Some(gone) = self.lines.remove(oldest) {
+                self.count_out(&gone.source);
+            }
+        }
+        *self.counts.entry(line.source.clone()).or_default() += 1;
+        self.lines.push_back(line);
     }
-    let cut = text.get(..end).unwrap_or_default();
-    cut.trim_end()
-        .chars()
-        .map(|char| if char.is_control() && char != '\t' { '\u{FFFD}' } else { char })
-        .collect()
+
+    fn count_out(&mut self, source: &str) {
+        let Some(count) = self.counts.get_mut(source) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.counts.remove(source);
+        }
+    }
+}
+
+/// Cuts to the limit and takes out what is no text, so that no plugin can move a terminal's cursor, fake a line or turn one around.
+pub fn clean(text: &str) -> String {
+    let mut line = String::new();
+    for char in text.trim_end().chars() {
+        let char = if is_text(char) { char } else { '\u{FFFD}' };
+        if line.len() + char.len_utf8() > LINE_MAX {
+            break;
+        }
+        line.push(char);
+    }
+    line
+}
+
+/// Whether a character only shows itself: no control character, no end of a line, nothing that changes the direction of what follows.
+pub fn is_text(char: char) -> bool {
+    match char {
+        '\t' => true,
+        '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => false,
+        _ => !char.is_control(),
+    }
 }
 
 #[cfg(test)]
@@ -159,7 +192,11 @@ mod tests {
     fn control_characters_and_long_lines_do_not_get_in() {
         assert_eq!(clean("a\x1b[31mb\nc"), "a\u{FFFD}[31mb\u{FFFD}c");
         assert_eq!(clean("tail \n"), "tail");
+        assert_eq!(clean("a\u{9b}2Jb\u{202e}c\u{2028}d\u{2066}e"), "a\u{FFFD}2Jb\u{FFFD}c\u{FFFD}d\u{FFFD}e");
+        assert_eq!(clean("ä\tß 👩\u{200d}🚀"), "ä\tß 👩\u{200d}🚀");
         assert_eq!(clean(&"é".repeat(LINE_MAX)).len(), LINE_MAX);
+        // What stands for a character may be longer than the character.
+        assert_eq!(clean(&"\x1b".repeat(LINE_MAX)).len(), LINE_MAX - LINE_MAX % 3);
     }
 
     #[test]
@@ -170,7 +207,43 @@ mod tests {
             log.plugin("noisy", Level::Info, &long);
         }
         log.plugin("quiet", Level::Info, "still here");
-        assert_eq!(log.tail(usize::MAX, Some("noisy")).len(), PLUGIN_BYTES_PER_MINUTE / LINE_MAX);
+        assert_eq!(
+            log.tail(usize::MAX, Some("noisy")).len(),
+            PLUGIN_BYTES_PER_MINUTE / (LINE_MAX + LINE_COST)
+        );
         assert_eq!(log.tail(10, Some("quiet")).len(), 1);
+    }
+
+    #[test]
+    fn lines_without_text_count_and_push_out_nobody_else() {
+        let log = Log::default();
+        log.plugin("quiet", Level::Info, "still here");
+        log.host(Level::Warn, "so is this");
+        for _ in 0..100_000 {
+            log.plugin("noisy", Level::Info, "");
+        }
+        assert_eq!(log.tail(1, Some("quiet")).len(), 1);
+        assert_eq!(log.tail(1, Some("host")).len(), 1);
+        assert_eq!(log.tail(usize::MAX, None).len(), KEPT);
+        let book = log.book.lock().unwrap();
+        assert_eq!(book.counts.values().sum::<usize>(), KEPT);
+        assert_eq!(book.quotas["noisy"].dropped, 100_000 - (PLUGIN_BYTES_PER_MINUTE / LINE_COST) as u64);
+    }
+
+    #[test]
+    fn whoever_says_the_most_gives_way() {
+        let log = Log::default();
+        for number in 0..KEPT {
+            log.host(Level::Info, &number.to_string());
+        }
+        for number in 0..KEPT {
+            log.plugin(["a", "b"][number % 2], Level::Info, &number.to_string());
+        }
+        let of = |source| log.tail(usize::MAX, Some(source)).len();
+        assert_eq!(of("host") + of("a") + of("b"), KEPT);
+        for source in ["host", "a", "b"] {
+            assert!(of(source).abs_diff(KEPT / 3) <= 1, "{source} has {}", of(source));
+        }
+        assert_eq!(log.tail(1, Some("host"))[0].text, (KEPT - 1).to_string());
     }
 }

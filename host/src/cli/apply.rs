@@ -6,19 +6,23 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 
 use super::Global;
-use super::client::{Conversation, ask, block_on};
+use super::client::{ASK, Conversation, Target, ask, block_on};
+use super::confirm::confirm;
+use super::rollout::{self, How, NodeState};
+use super::{consent, diff};
 use crate::clock;
+use crate::decisions::changes::{self, Rights};
 use crate::decisions::cose;
 use crate::node::control::ITEM_MAX;
-use crate::store::directory::Directory;
 use crate::store::{files, keys};
-use crate::words::control::{Applied, Request, Status};
+use crate::words::control::{Applied, OnProbation, Request, Status};
+use crate::words::count::count;
 use crate::words::objects::BlobRef;
 use crate::words::source::{self, Resolved};
 use crate::words::{Code, Digest, Fault, Outcome};
 
 /// Time for everything: uploading and compiling take the most.
-const APPLY: Duration = Duration::from_secs(300);
+pub(super) const APPLY: Duration = Duration::from_secs(300);
 /// Largest manifest source.
 const SOURCE_MAX: u64 = 1 << 20;
 
@@ -27,52 +31,118 @@ const SOURCE_MAX: u64 = 1 << 20;
 pub(super) struct Apply {
     /// A manifest in TOML, which is signed first, or one that is signed already
     manifest: PathBuf,
-    /// The key to sign with [default: operator.key, then owner.key of the data directory]
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
     /// Version to sign [default: one above the highest that the node has accepted]
     #[arg(long)]
     version: Option<u64>,
     /// Also write the signed manifest; other nodes apply it as it is, and fetch its components from their peers
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
+    /// With a signed manifest: also give the node the components that this manifest in TOML names, for a node that has no peers yet
+    #[arg(long, value_name = "MANIFEST")]
+    components: Option<PathBuf>,
+    /// Let plugins gain rights that they do not have in the generation in force
+    #[arg(long)]
+    allow_grants: bool,
+    #[command(flatten)]
+    how: How,
+}
+
+/// A manifest's file in either form.
+enum Form {
+    Source(Resolved),
+    Signed(Vec<u8>),
+}
+
+/// What applying did, what was granted with it, and how far it has come in the mesh.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Report {
+    #[serde(flatten)]
+    applied: Applied,
+    gains: Vec<Rights>,
+    nodes: Vec<NodeState>,
 }
 
 impl Apply {
     pub(super) fn run(&self, global: &Global) -> Outcome<()> {
-        let directory = global.directory();
-        let applied = block_on(Some(global.timeout.unwrap_or(APPLY)), async {
-            if self.manifest.extension().is_none_or(|extension| extension != "toml") {
-                let signed = files::read_limited(&self.manifest, SOURCE_MAX)?
-                    .ok_or_else(|| missing(&self.manifest))?;
-                return send(&directory, &signed).await;
-            }
+        let target = Target::from(global);
+        let (form, wanted) = if is_source(&self.manifest) {
             let resolved = read(&self.manifest)?;
-            let key = self.key(&directory)?;
-            let signed = sign(&directory, &resolved, &key, self.version).await?;
-            if let Some(save) = &self.save {
-                files::replace(save, &signed, 0o644)?;
+            let wanted = diff::Wanted::from(&resolved);
+            (Form::Source(resolved), Ok(wanted))
+        } else {
+            let signed = signed(&self.manifest)?;
+            let wanted = diff::signed(&signed);
+            (Form::Signed(signed), wanted)
+        };
+        // Before anything is sent, and with as much time as somebody needs to read it.
+        let gains = block_on(global.timeout.or(Some(ASK)), async { diff::gains(&target, &wanted?).await });
+        let gains = match gains {
+            // Whatever it grants is meant, so what cannot be compared is for the node to judge.
+            Err(_) if self.allow_grants => Vec::new(),
+            gains => gains?,
+        };
+        consent::require(&changes::lines(&gains, "gains"), self.allow_grants)?;
+        let time = global.timeout.unwrap_or(APPLY);
+        let signed = block_on(Some(time), async {
+            match form {
+                Form::Signed(signed) => {
+                    if let Some(components) = &self.components {
+                        upload(&target, &read(components)?.blobs).await?;
+                    }
+                    Ok(signed)
+                }
+                Form::Source(resolved) => self.sign(global, &target, &resolved).await,
             }
-            upload(&directory, &resolved).await?;
-            send(&directory, &signed).await
         })?;
-        global.out().report(&applied, text);
-        Ok(())
+        let done = rollout::run(&target, signed, &self.how, global.timeout)?;
+        global.out().report(&Report { applied: done.applied, gains, nodes: done.nodes }, |report| {
+            let lines = changes::lines(&report.gains, "gains");
+            let lines: Vec<String> = lines.iter().map(|line| format!("\n  {line}")).collect();
+            let head = if done.taken_back {
+                format!("generation {} was tried and taken back", report.applied.to)
+            } else {
+                text(&report.applied)
+            };
+            head + &lines.concat() + &rollout::text(&report.nodes)
+        });
+        done.fault.map_or(Ok(()), Err)
     }
 
-    fn key(&self, directory: &Directory) -> Outcome<SigningKey> {
-        if let Some(key) = &self.key {
-            return keys::load(key);
+    async fn sign(&self, global: &Global, target: &Target, resolved: &Resolved) -> Outcome<Vec<u8>> {
+        let signed = sign(target, resolved, &signer(global)?, self.version).await?;
+        if let Some(save) = &self.save {
+            files::replace(save, &signed, 0o644)?;
         }
-        let own = [directory.operator_key(), directory.owner_key()];
-        match own.iter().find(|path| path.exists()) {
-            Some(path) => keys::load(path),
-            None => Err(Fault::new(
-                Code::NotFound,
-                format!("{} has no key that may sign", directory.path().display()),
-            )
-            .fix("--key FILE with a key of the owner, or of an operator with the role deploy")),
-        }
+        upload(target, &resolved.blobs).await?;
+        Ok(signed)
+    }
+}
+
+/// Whether a file is a manifest as people write it, and not one that is signed.
+pub(super) fn is_source(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+/// Reads a manifest that is signed.
+pub(super) fn signed(path: &Path) -> Outcome<Vec<u8>> {
+    files::read_limited(path, SOURCE_MAX)?.ok_or_else(|| missing(path))
+}
+
+/// The key that signs manifests.
+pub(super) fn signer(global: &Global) -> Outcome<SigningKey> {
+    if let Some(key) = &global.key {
+        return keys::load(key);
+    }
+    let directory = global.directory();
+    let own = [directory.operator_key(), directory.owner_key()];
+    match own.iter().find(|path| path.exists()) {
+        Some(path) => keys::load(path),
+        None => Err(Fault::new(
+            Code::NotFound,
+            format!("{} has no key that may sign", directory.path().display()),
+        )
+        .fix("--key FILE with a key of the owner, or of an operator with the role deploy")),
     }
 }
 
@@ -89,27 +159,26 @@ pub(super) fn read(path: &Path) -> Outcome<Resolved> {
 
 /// Fixes and signs the manifest for the mesh of the node.
 pub(super) async fn sign(
-    directory: &Directory,
+    target: &Target,
     resolved: &Resolved,
     key: &SigningKey,
     version: Option<u64>,
 ) -> Outcome<Vec<u8>> {
-    let status: Status = ask(directory, &Request::Status).await?;
+    let status: Status = ask(target.clone(), &Request::Status).await?;
     let version = version.unwrap_or(status.floor + 1);
     cose::sign(&resolved.manifest(status.mesh, version, clock::now_ms()), &[key])
 }
 
 /// Gives the node the components that it lacks.
-pub(super) async fn upload(directory: &Directory, resolved: &Resolved) -> Outcome<()> {
-    let blobs: Vec<BlobRef> = resolved
-        .blobs
+pub(super) async fn upload(target: &Target, components: &[(Digest, Vec<u8>)]) -> Outcome<()> {
+    let blobs: Vec<BlobRef> = components
         .iter()
         .map(|(digest, bytes)| BlobRef { digest: *digest, length: bytes.len() as u64 })
         .collect();
-    let lacks: Vec<Digest> = ask(directory, &Request::Lacks { blobs }).await?;
-    for (digest, bytes) in resolved.blobs.iter().filter(|(digest, _)| lacks.contains(digest)) {
+    let lacks: Vec<Digest> = ask(target.clone(), &Request::Lacks { blobs }).await?;
+    for (digest, bytes) in components.iter().filter(|(digest, _)| lacks.contains(digest)) {
         let blob = BlobRef { digest: *digest, length: bytes.len() as u64 };
-        let mut conversation = Conversation::start(directory, &Request::PutBlob { blob }).await?;
+        let mut conversation = Conversation::start(target.clone(), &Request::PutBlob { blob }).await?;
         for chunk in bytes.chunks(ITEM_MAX / 2) {
             conversation.writer.item(chunk).await?;
         }
@@ -119,22 +188,58 @@ pub(super) async fn upload(directory: &Directory, resolved: &Resolved) -> Outcom
     Ok(())
 }
 
-/// Hands the node a signed manifest.
-pub(super) async fn send(directory: &Directory, signed: &[u8]) -> Outcome<Applied> {
+/// Hands the node a signed manifest, to be passed on to its peers or not.
+pub(super) async fn send(target: &Target, signed: &[u8], spread: bool) -> Outcome<Applied> {
     if signed.len() > ITEM_MAX {
         return Err(Fault::new(Code::TooLarge, format!("a manifest of {} bytes", signed.len())));
     }
-    let mut conversation = Conversation::start(directory, &Request::Apply).await?;
-    conversation.writer.item(signed).await?;
-    conversation.report().await
+    let mut applied: Applied =
+        Conversation::start_with(target.clone(), &Request::Apply { spread }, signed).await?.report().await?;
+    confirm(target, None, applied.claim, &mut applied.probation).await?;
+    Ok(applied)
 }
 
-fn missing(path: &Path) -> Fault {
+pub(super) fn missing(path: &Path) -> Fault {
     Fault::new(Code::NotFound, format!("{} is not there", path.display()))
 }
 
 fn text(applied: &Applied) -> String {
+    if applied.already {
+        return format!("generation {} is in force already", applied.to);
+    }
     let mut lines = vec![format!("generation {} is in force; before it ran {}", applied.to, applied.from)];
+    lines.extend(slots(applied));
+    let signers: Vec<String> = applied.signers.iter().map(|key| key.short()).collect();
+    lines.push(format!("  signed by {}; published in {} µs", signers.join(", "), applied.publish_us));
+    lines.extend(fate(applied));
+    if !applied.swaps_ended.is_empty() {
+        lines.push(format!("  no longer swapped: {}", applied.swaps_ended.join(", ")));
+    }
+    if applied.fetched > 0 {
+        lines.push(format!("  {} came from peers", count(applied.fetched, "blob")));
+    }
+    lines.join("\n")
+}
+
+/// What becomes of what was in flight, and what the generation still has to show.
+pub(super) fn fate(applied: &Applied) -> Vec<String> {
+    let mut lines = Vec::new();
+    if applied.in_flight > 0 {
+        let calls = count(usize::try_from(applied.in_flight).unwrap_or(usize::MAX), "call");
+        lines.push(format!(
+            "  {calls} in flight went on in what was replaced; `midplane events` has the receipt"
+        ));
+    }
+    if let Some(OnProbation { until, .. }) = applied.probation {
+        let left = until.saturating_sub(clock::now_ms()).div_ceil(1_000);
+        lines.push(format!("  on probation for {left} s; what goes wrong meanwhile takes it back"));
+    }
+    lines
+}
+
+/// What became of the slots, in lines.
+pub(super) fn slots(applied: &Applied) -> Vec<String> {
+    let mut lines = Vec::new();
     for (word, slots) in [
         ("added", &applied.added),
         ("changed", &applied.changed),
@@ -145,10 +250,5 @@ fn text(applied: &Applied) -> String {
             lines.push(format!("  {word:<9} {}", slots.join(", ")));
         }
     }
-    let signers: Vec<String> = applied.signers.iter().map(|key| key.short()).collect();
-    lines.push(format!("  signed by {}; published in {} µs", signers.join(", "), applied.publish_us));
-    if applied.fetched > 0 {
-        lines.push(format!("  {} blobs came from peers", applied.fetched));
-    }
-    lines.join("\n")
+    lines
 }

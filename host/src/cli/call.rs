@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Global;
 use super::client::{Conversation, block_on};
+use super::output::readable;
 use crate::net::Piece;
 use crate::words::control::Request;
 use crate::words::json::{arguments, cbor_to_json};
@@ -45,10 +46,9 @@ impl Call {
         };
         let out = global.out();
         block_on(Some(timeout.saturating_add(GRACE)), async {
-            let mut conversation = Conversation::start(&global.directory(), &request).await?;
-            conversation.writer.item(&bytes).await?;
+            let mut conversation = Conversation::start_with(global, &request, &bytes).await?;
             loop {
-                match conversation.reader.piece().await? {
+                match conversation.piece().await? {
                     Piece::Item(items) => {
                         for item in cbor::sequence(&items)? {
                             out.item(&cbor_to_json(item)?);
@@ -64,13 +64,14 @@ impl Call {
     }
 }
 
-/// What a hop says of itself goes to standard error: standard output is the answer.
+/// What a hop says of itself goes to standard error: standard output is the answer. What served the call is shown by its hop.
 fn show(note: &Note, json: bool) {
+    let Note::Hop { node, label, plugin, took_us, decision, .. } = note else { return };
     if json {
         let note = serde_json::to_value(note).unwrap_or(Value::Null);
         return eprintln!("{note}");
     }
-    let Note::Hop { node, label, plugin, took_us, decision, .. } = note;
     let plugin = plugin.map(|digest| format!(", component {}", digest.short())).unwrap_or_default();
+    let (label, decision) = (readable(label), readable(decision));
     eprintln!("hop: {label} ({}) {decision}, {took_us} µs{plugin}", node.short());
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_bytes::ByteBuf;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::client::{ask, block_on};
+use super::client::{Target, ask, block_on};
 use super::init::{self, Admission};
 use super::peer::{DAY_MS, membership};
 use super::{Global, apply};
@@ -18,9 +18,12 @@ use crate::decisions::{cose, update};
 use crate::store::directory::{self, Directory};
 use crate::store::keys;
 use crate::words::control::{PeerReport, Request, RouteReport, Status};
+use crate::words::count::count;
 use crate::words::source::Resolved;
 use crate::words::{Code, Fault, NodeId, Outcome, Trust};
 
+/// The operator's key, beside the nodes like the owner's: none of them needs it.
+const OPERATOR_KEY: &str = "operator.key";
 /// Nodes of one cluster.
 const NODES_MOST: u64 = 32;
 /// Time until every node answers and every name is reachable from every node.
@@ -61,6 +64,7 @@ pub(super) struct Cluster {
 #[serde(rename_all = "kebab-case")]
 struct Ready {
     directory: String,
+    operator_key: String,
     nodes: Vec<Member>,
 }
 
@@ -92,6 +96,7 @@ impl Cluster {
         let nodes: Vec<Directory> =
             (1..=self.nodes).map(|number| Directory::new(base.join(format!("n{number}")))).collect();
         let operator = found(&base, &nodes)?;
+        let operator_key = base.join(OPERATOR_KEY);
         let mut children = Children::default();
         block_on(None, async {
             let fail = |error: std::io::Error| Fault::io("cannot listen for signals", &error);
@@ -99,11 +104,7 @@ impl Cluster {
             let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
             let ready = async {
                 let members = self.start(&nodes, &mut children, global.verbose).await?;
-                for node in &nodes {
-                    let signed = apply::sign(node, &resolved, &operator, None).await?;
-                    apply::upload(node, &resolved).await?;
-                    apply::send(node, &signed).await?;
-                }
+                give(&nodes, &resolved, &operator).await?;
                 wait_for_routes(&nodes, &resolved, self.topology).await?;
                 Ok(members)
             };
@@ -115,7 +116,14 @@ impl Cluster {
                     Err(Fault::new(Code::Deadline, "the cluster did not become ready").fix("`midplane cluster -v` shows what the nodes say"))
                 })?,
             };
-            global.out().announce(&Ready { directory: base.display().to_string(), nodes: members }, text);
+            global.out().announce(
+                &Ready {
+                    directory: base.display().to_string(),
+                    operator_key: operator_key.display().to_string(),
+                    nodes: members,
+                },
+                text,
+            );
             tokio::select! {
                 _ = interrupt.recv() => Ok(0),
                 _ = terminate.recv() => Ok(0),
@@ -164,7 +172,7 @@ fn dial(member: &Member) -> String {
 /// beside the nodes, not in any of them.
 fn found(base: &Path, nodes: &[Directory]) -> Outcome<SigningKey> {
     let owner = keys::load_or_generate(&base.join("owner.key"))?;
-    let operator = keys::load_or_generate(&base.join("operator.key"))?;
+    let operator = keys::load_or_generate(&base.join(OPERATOR_KEY))?;
     let root_path = base.join("root");
     let root = match crate::store::files::read_limited(&root_path, 64 << 10)? {
         Some(root) => root,
@@ -187,6 +195,25 @@ fn found(base: &Path, nodes: &[Directory]) -> Outcome<SigningKey> {
         init::accept(directory, &key, &admission)?;
     }
     Ok(operator)
+}
+
+/// Gives each node the manifest, signed once: two of one version would be a fork.
+async fn give(nodes: &[Directory], resolved: &Resolved, operator: &SigningKey) -> Outcome<()> {
+    let mut floor = 0;
+    for node in nodes {
+        floor = floor.max(ask::<Status>(node, &Request::Status).await?.floor);
+    }
+    let mut signed = None;
+    for node in nodes {
+        let node = &Target::from(node);
+        apply::upload(node, &resolved.blobs).await?;
+        let signed = match &mut signed {
+            Some(signed) => signed,
+            none => none.insert(apply::sign(node, resolved, operator, Some(floor + 1)).await?),
+        };
+        apply::send(node, signed, true).await?;
+    }
+    Ok(())
 }
 
 /// Waits until the links of the topology are up and every name is reachable from every node.
@@ -246,12 +273,18 @@ async fn wait<T, F: Future<Output = Outcome<T>>>(mut look: impl FnMut() -> F) ->
 }
 
 fn text(ready: &Ready) -> String {
-    let mut lines = vec![format!("{} nodes are ready in {}", ready.nodes.len(), ready.directory)];
+    let mut lines = vec![format!("{} ready in {}", count(ready.nodes.len(), "node"), ready.directory)];
     for node in &ready.nodes {
         lines.push(format!("  {}  {}  {}", node.label, node.address, node.node));
     }
     if let Some(first) = ready.nodes.first() {
         lines.push(format!("talk to one with: midplane --data-dir {} status", first.data_dir));
+    }
+    if let (Some(first), Some(last)) = (ready.nodes.first(), ready.nodes.last()) {
+        lines.push(format!(
+            "or to any over any: midplane --data-dir {} --on {} --key {} status",
+            first.data_dir, last.label, ready.operator_key
+        ));
     }
     lines.push("ctrl-c ends them".to_owned());
     lines.join("\n")

@@ -15,7 +15,7 @@ use crate::words::objects::{Membership, Operator, Role, Root};
 use crate::words::{Code, Fault, MeshId, NodeId, Outcome, Trust, note};
 
 /// Life of a root and of the first node's membership.
-const LIFE_MS: u64 = 365 * DAY_MS;
+pub(super) const LIFE_MS: u64 = 365 * DAY_MS;
 /// Largest file for `join`: a chain of roots and a membership.
 const ADMISSION_MAX: usize = 2 << 20;
 

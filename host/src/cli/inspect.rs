@@ -5,11 +5,14 @@ use std::path::Path;
 use super::Global;
 use super::client::{ASK, ask, block_on};
 use super::output::table;
+use crate::decisions::sizing;
 use crate::store::files;
+use crate::wasm::cache::Compiled;
 use crate::wasm::compile::COMPONENT_MAX;
-use crate::wasm::{engine, inspect, preflight};
+use crate::wasm::{engine, inspect, machine, preflight};
 use crate::words::control::{Inspection, Request};
-use crate::words::objects::{Grants, Kind};
+use crate::words::count::count;
+use crate::words::objects::{Bindings, Grants, Kind};
 use crate::words::{Code, Fault, Outcome};
 
 /// Arguments of `midplane inspect`.
@@ -22,11 +25,11 @@ pub(super) struct Inspect {
 impl Inspect {
     pub(super) fn run(&self, global: &Global) -> Outcome<()> {
         let path = Path::new(&self.target);
-        let inspection = if path.is_file() {
+        let inspection = if path.is_file() && global.on.is_none() {
             file(path)?
         } else {
             let request = Request::Inspect { target: self.target.clone() };
-            block_on(global.timeout.or(Some(ASK)), ask(&global.directory(), &request)).map_err(|fault| {
+            block_on(global.timeout.or(Some(ASK)), ask(global, &request)).map_err(|fault| {
                 match fault.code {
                     Code::NotRunning | Code::NotFound => {
                         Fault { what: format!("{} is no file; {}", self.target, fault.what), ..fault }
@@ -47,17 +50,23 @@ fn file(path: &Path) -> Outcome<Inspection> {
     let kind = preflight::engine_for(Kind::Skill, &wasm)?;
     let fail =
         |error: wasmtime::Error| Fault::new(Code::BadComponent, format!("{}: {error:#}", path.display()));
-    let plan = crate::decisions::sizing::plan(engine::machine(), 1);
-    let engine = engine::compiler(kind, &plan).map_err(fail)?;
+    let plan = sizing::plan(&machine::read(), engine::POOLS, sizing::INSTANCES_MOST);
+    let engine = engine::compiler(kind, plan.memories).map_err(fail)?;
     let component = wasmtime::component::Component::new(&engine, &wasm).map_err(fail)?;
     let world = inspect::kind(&engine, &component);
-    Ok(inspect::component(&engine, kind, &component, &wasm, world, &Grants::default()))
+    // Compiled as a skill to find out what it is; a policy would run on an engine of its own.
+    let kind = preflight::engine_for(world, &wasm)?;
+    let code = Compiled { kind, component };
+    Ok(inspect::component(&code, &wasm, world, &Grants::default(), &Bindings::new()))
 }
 
 fn text(inspection: &Inspection) -> String {
     let mut text = format!(
-        "component  {}\nlength     {} bytes\nkind       {}\nengine     {}\n",
-        inspection.digest, inspection.length, inspection.kind, inspection.engine
+        "component  {}\nlength     {}\nkind       {}\nengine     {}\n",
+        inspection.digest,
+        count(inspection.length, "byte"),
+        inspection.kind,
+        inspection.engine
     );
     for function in &inspection.functions {
         text += &format!("\n{}\n", function.signature());
@@ -65,7 +74,7 @@ fn text(inspection: &Inspection) -> String {
             text += &format!("    {line}\n");
         }
     }
-    if !inspection.documented {
+    if !inspection.documented && inspection.kind == Kind::Skill {
         text += "\nThe component carries no documentation; `midplane build` puts it in.\n";
     }
     if !inspection.not_callable.is_empty() {

@@ -3,11 +3,8 @@
 use super::Global;
 use super::client::{Conversation, block_on};
 use crate::log::{Level, Line};
-use crate::net::Piece;
-use crate::node::control::REPORT_MAX;
 use crate::words::Outcome;
 use crate::words::control::Request;
-use crate::words::note::{self, decode_fault};
 
 /// Arguments of `midplane logs`.
 #[derive(clap::Args)]
@@ -27,21 +24,11 @@ impl Logs {
         let request = Request::Logs { tail: self.tail, follow: self.follow, source: self.source.clone() };
         let out = global.out();
         block_on(global.timeout, async {
-            let mut conversation = Conversation::start(&global.directory(), &request).await?;
-            loop {
-                match conversation.reader.piece().await? {
-                    Piece::Item(bytes) => {
-                        let line: Line = note::read("line", &bytes, REPORT_MAX)?;
-                        if out.is_json() {
-                            out.item(&serde_json::to_value(&line).unwrap_or_default());
-                        } else {
-                            out.item(&serde_json::Value::String(text(&line)));
-                        }
-                    }
-                    Piece::Error(bytes) => return Err(decode_fault(&bytes)),
-                    _ => return Ok(()),
-                }
-            }
+            let show = |line: Line| {
+                let json = out.is_json().then(|| serde_json::to_value(&line).unwrap_or_default());
+                out.item(&json.unwrap_or_else(|| serde_json::Value::String(text(&line))));
+            };
+            Conversation::start(global, &request).await?.each(show).await
         })
     }
 }

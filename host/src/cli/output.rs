@@ -1,10 +1,12 @@
 //! What people and scripts read: text for the one, JSON for the other.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 
-use crate::words::Fault;
+use crate::log::is_text;
+use crate::words::{Code, Fault};
 
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -63,17 +65,21 @@ impl Output {
         } else {
             let bold = stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none();
             let (on, off) = if bold { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-            let mut text = format!("{on}{}{off}: {}\n", fault.code, fault.what);
+            let what = readable(&fault.what);
+            // The words of a guest: none of their lines looks like one of ours.
+            let what =
+                if fault.code == Code::Application { what.replace('\n', "\n  | ").into() } else { what };
+            let mut text = format!("{on}{}{off}: {what}\n", fault.code);
             if let Some(report) = &fault.report {
                 let digest: String = report.digest.chars().take(12).collect();
-                text +=
-                    &format!("  in: {} {} ({digest}), {}\n", report.plugin, report.function, report.limit);
+                let (plugin, limit) = (readable(&report.plugin), readable(&report.limit));
+                text += &format!("  in: {plugin} {} ({digest}), {limit}\n", readable(&report.function));
                 for line in &report.last_lines {
-                    text += &format!("  | {line}\n");
+                    text += &format!("  | {}\n", readable(line));
                 }
             }
             if let Some(fix) = &fault.fix {
-                text += &format!("  fix: {fix}\n");
+                text += &format!("  fix: {}\n", readable(fix));
             }
             write!(stderr, "{text}")
         };
@@ -91,7 +97,18 @@ fn line(text: &str) {
 
 fn try_line(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
+    // Into a file or a pipe it goes as it is; a terminal would obey it.
+    let text = if stdout.is_terminal() { readable(text) } else { text.into() };
     writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+}
+
+/// A text that moves no cursor, whoever wrote it: of what is no text, only ends of lines are left.
+pub(crate) fn readable(text: &str) -> Cow<'_, str> {
+    let fits = |char: char| char == '\n' || is_text(char);
+    if text.chars().all(fits) {
+        return text.into();
+    }
+    text.chars().map(|char| if fits(char) { char } else { '\u{FFFD}' }).collect()
 }
 
 /// Rows under a head, in columns as wide as they need to be.
@@ -124,6 +141,15 @@ pub(crate) fn ago(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_is_shown_moves_a_cursor() {
+        assert_eq!(readable("two\nlines, ä\t👩\u{200d}🚀"), "two\nlines, ä\t👩\u{200d}🚀");
+        assert_eq!(
+            readable("\x1b]0;title\x07\r\u{9b}2J\u{202e}"),
+            "\u{FFFD}]0;title\u{FFFD}\u{FFFD}\u{FFFD}2J\u{FFFD}"
+        );
+    }
 
     #[test]
     fn tables_line_up() {

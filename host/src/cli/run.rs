@@ -1,13 +1,18 @@
 //! `midplane run`: the node itself, headless.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::Global;
-use crate::node::{Config, Running};
+use crate::decisions::sizing::INSTANCES_MOST;
+use crate::interface::http::tls;
+use crate::net::http::Limits;
+use crate::node::{Config, Running, given};
 use crate::policy::discovery::{Hint, Target};
 use crate::store::files;
 use crate::words::{Code, Fault, NodeId, Outcome};
@@ -16,6 +21,10 @@ use crate::words::{Code, Fault, NodeId, Outcome};
 const PEERS_MAX: u64 = 1 << 20;
 /// Exit code of a process that was interrupted twice.
 const EXIT_ABORTED: i32 = 130;
+
+/// How many tasks a thread polls before it looks for packets and timers. One poll of a guest that computes takes a whole tick of the
+/// epoch; with tokio's 61 the others would wait that many ticks.
+const POLLS_BETWEEN_EVENTS: u32 = 8;
 
 /// Arguments of `midplane run`.
 #[derive(clap::Args)]
@@ -29,9 +38,32 @@ pub(super) struct Run {
     /// Where a peer may be: HOST:PORT, or NODE-ID@HOST:PORT to take nobody else there. May be given several times
     #[arg(long = "peer", value_name = "PEER")]
     peers: Vec<String>,
+    /// Where gateways answer HTTP, ADDRESS:PORT; port 0 takes any free one. May be given several times [default: nowhere]
+    #[arg(long, env = "MIDPLANE_HTTP", value_delimiter = ',', value_name = "ADDRESS")]
+    http: Vec<SocketAddr>,
+    /// How long an HTTP client may take for the head of a request; its other deadlines are two and three times that
+    #[arg(long, env = "MIDPLANE_HTTP_PATIENCE", default_value = "5s", value_parser = patience, value_name = "TIME")]
+    http_patience: Duration,
+    /// A PEM file of authorities that plugins trust as well when they ask others over TLS (`grants.http`). May be given several times
+    #[arg(long = "http-ca", env = "MIDPLANE_HTTP_CA", value_name = "FILE", value_delimiter = ':')]
+    http_ca: Vec<PathBuf>,
     /// A file of peers: one per line, `#` begins a comment
     #[arg(long, env = "MIDPLANE_PEERS_FILE", value_name = "FILE")]
     peers_file: Option<PathBuf>,
+    /// A directory that plugins may read where the manifest grants it, with all below it. May be given several times
+    #[arg(long = "allow-dir", env = "MIDPLANE_ALLOW_DIRS", value_name = "DIR", value_delimiter = ':')]
+    allow_dirs: Vec<PathBuf>,
+    /// The same for writing
+    #[arg(
+        long = "allow-write-dir",
+        env = "MIDPLANE_ALLOW_WRITE_DIRS",
+        value_name = "DIR",
+        value_delimiter = ':'
+    )]
+    allow_write_dirs: Vec<PathBuf>,
+    /// Instances of workloads that each of the two pools is to hold, if the machine lets it: `doctor` shows what it lets
+    #[arg(long, env = "MIDPLANE_INSTANCES", value_name = "N", default_value_t = INSTANCES_MOST, value_parser = clap::value_parser!(u32).range(1..))]
+    instances: u32,
 }
 
 impl Run {
@@ -53,14 +85,24 @@ impl Run {
             port: self.port,
             bind: self.bind,
             hints: self.hints()?,
+            instances: self.instances,
+            http: self.http.clone(),
+            http_limits: Limits { patience: self.http_patience, ..Limits::default() },
+            http_tls: self.http_tls()?,
+            open_dirs: given::open_dirs(&self.allow_dirs, &self.allow_write_dirs)?,
             executable: std::env::current_exe()
                 .map_err(|error| Fault::io("cannot find this program", &error))?,
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .event_interval(POLLS_BETWEEN_EVENTS)
             .enable_all()
             .build()
             .map_err(|error| Fault::io("cannot start", &error))?;
         runtime.block_on(run(config))
+    }
+
+    fn http_tls(&self) -> Outcome<Option<Arc<rustls::ClientConfig>>> {
+        if self.http_ca.is_empty() { Ok(None) } else { tls::trusting(&self.http_ca).map(Some) }
     }
 
     /// Peers of the command line, the environment and the file, in this order.
@@ -88,6 +130,12 @@ async fn run(config: Config) -> Outcome<u8> {
     let node = &running.node;
     let address = node.endpoint.local_addr()?;
     eprintln!("node {} ({}) listens on {address}", node.identity.id, node.identity.label);
+    for reason in &node.engines.plan().reasons {
+        eprintln!("limited by this machine: {reason}; `midplane doctor` says what to change");
+    }
+    for address in &node.http {
+        eprintln!("gateways answer on http://{address}");
+    }
     eprintln!("dial it with --peer {}@HOST:{}", node.identity.id, address.port());
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -104,6 +152,14 @@ async fn run(config: Config) -> Outcome<u8> {
     Ok(0)
 }
 
+/// Least and most patience with an HTTP client: below it nobody on a slow line gets through, above it a few hold all connections.
+const PATIENCE_MS: std::ops::RangeInclusive<u128> = 100..=60_000;
+
+fn patience(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if PATIENCE_MS.contains(&time.as_millis()) { Ok(time) } else { Err("is between 100ms and 60s".into()) }
+}
+
 fn read_peers(file: &Path) -> Outcome<Vec<Hint>> {
     let bytes = files::read_limited(file, PEERS_MAX)?
         .ok_or_else(|| Fault::new(Code::NotFound, format!("{} is not there", file.display())))?;
@@ -116,7 +172,7 @@ fn read_peers(file: &Path) -> Outcome<Vec<Hint>> {
 }
 
 /// Parses `[NODE-ID@]HOST:PORT`.
-fn hint(text: &str, source: &str) -> Outcome<Hint> {
+pub(super) fn hint(text: &str, source: &str) -> Outcome<Hint> {
     let bad = || {
         Fault::new(Code::Usage, format!("not a peer ({source}): {:?}", crate::words::id::clip(text)))
             .fix("HOST:PORT or NODE-ID@HOST:PORT, for example 192.0.2.7:6437 or [2001:db8::7]:6437")

@@ -5,6 +5,8 @@ use super::client::{ASK, ask, block_on};
 use super::output::{ago, table};
 use crate::decisions::update::date;
 use crate::words::control::{self, PeerReport, PluginReport, Request, RouteReport};
+use crate::words::count::count;
+use crate::words::swap::SwapReport;
 use crate::words::{Name, Outcome};
 
 /// Arguments of `midplane status`.
@@ -13,8 +15,7 @@ pub(super) struct Status {}
 
 impl Status {
     pub(super) fn run(&self, global: &Global) -> Outcome<()> {
-        let status: control::Status =
-            block_on(global.timeout.or(Some(ASK)), ask(&global.directory(), &Request::Status))?;
+        let status: control::Status = block_on(global.timeout.or(Some(ASK)), ask(global, &Request::Status))?;
         global.out().report(&status, text);
         Ok(())
     }
@@ -23,20 +24,26 @@ impl Status {
 fn text(status: &control::Status) -> String {
     let mut lines = vec![
         format!("node        {} ({})", status.node, status.label),
-        format!("mesh        {}", status.mesh),
+        format!("mesh        {} (root {})", status.mesh, status.root),
         format!("address     {}", status.address),
         format!("running     midplane {}, pid {}, up {}", status.version, status.pid, ago(status.uptime_ms)),
         format!(
-            "generation  {} (highest accepted: {}), {} plugins",
-            status.generation, status.floor, status.plugins
+            "generation  {}{} (highest accepted: {}), {}",
+            status.generation,
+            status.held_instead_of.map(|newest| format!(", held instead of {newest}")).unwrap_or_default(),
+            status.floor,
+            count(status.plugins, "plugin")
         ),
         format!("links       {} up, {} pending", status.links, status.pending),
+        format!("datasets    {}, {}", count(status.entries, "entry"), count(status.conflicts, "conflict")),
         format!(
             "protection  {}: each link is encrypted; forwarding nodes are trusted with what they carry",
             status.protection
         ),
         format!("instances   {} per engine", status.instances),
     ];
+    lines.extend(status.http.iter().map(|address| format!("http        http://{address}")));
+    lines.extend(status.swaps.iter().map(swapped));
     if let Some(expires) = status.manifest_expires {
         lines.push(format!("expires     {} (the manifest)", date(expires)));
     }
@@ -48,6 +55,18 @@ fn text(status: &control::Status) -> String {
     lines.join("\n")
 }
 
+fn swapped(swap: &SwapReport) -> String {
+    let SwapReport { slot, component, instead_of, since, signers } = swap;
+    let signers: Vec<String> = signers.iter().map(|key| key.short()).collect();
+    format!(
+        "swapped     {slot}: {} instead of {}, since {}, signed by {}",
+        component.short(),
+        instead_of.short(),
+        date(*since),
+        signers.join(", ")
+    )
+}
+
 /// Arguments of `midplane plugins`.
 #[derive(clap::Args)]
 pub(super) struct Plugins {}
@@ -55,12 +74,28 @@ pub(super) struct Plugins {}
 impl Plugins {
     pub(super) fn run(&self, global: &Global) -> Outcome<()> {
         let plugins: Vec<PluginReport> =
-            block_on(global.timeout.or(Some(ASK)), ask(&global.directory(), &Request::Plugins))?;
+            block_on(global.timeout.or(Some(ASK)), ask(global, &Request::Plugins))?;
         global.out().report(&plugins, |plugins| {
             let rows: Vec<Vec<String>> = plugins
                 .iter()
                 .map(|plugin| {
-                    let names: Vec<&str> = plugin.names.iter().map(Name::as_str).collect();
+                    let datasets = plugin.datasets.iter().map(|one| {
+                        format!(
+                            "{}: {}, {}",
+                            one.dataset,
+                            count(one.entries, "entry"),
+                            count(one.conflicts, "conflict")
+                        )
+                    });
+                    let bindings = plugin.bindings.iter().map(|(import, name)| format!("{import} = {name}"));
+                    let names: Vec<String> = plugin
+                        .names
+                        .iter()
+                        .map(Name::to_string)
+                        .chain(plugin.mount.clone())
+                        .chain(datasets)
+                        .chain(bindings)
+                        .collect();
                     let state = match &plugin.last_fault {
                         _ if !plugin.running => "down".to_owned(),
                         Some(fault) => format!("running, {} restarts, last: {}", plugin.restarts, fault.code),
@@ -69,15 +104,19 @@ impl Plugins {
                     vec![
                         plugin.slot.clone(),
                         plugin.kind.to_string(),
-                        plugin.component.short(),
+                        match plugin.instead_of {
+                            Some(named) => format!("{}, not {}", plugin.component.short(), named.short()),
+                            None => plugin.component.short(),
+                        },
                         plugin.engine.clone(),
                         plugin.served.to_string(),
                         state,
-                        names.join(" "),
+                        names.join(", "),
                     ]
                 })
                 .collect();
-            table(&["SLOT", "KIND", "COMPONENT", "ENGINE", "SERVED", "STATE", "NAMES"], &rows)
+            let says = "NAMES, MOUNT, DATASETS, BINDINGS";
+            table(&["SLOT", "KIND", "COMPONENT", "ENGINE", "SERVED", "STATE", says], &rows)
         });
         Ok(())
     }
@@ -93,8 +132,7 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn run(&self, global: &Global) -> Outcome<()> {
-        let peers: Vec<PeerReport> =
-            block_on(global.timeout.or(Some(ASK)), ask(&global.directory(), &Request::Peers))?;
+        let peers: Vec<PeerReport> = block_on(global.timeout.or(Some(ASK)), ask(global, &Request::Peers))?;
         global.out().report(&peers, |peers| {
             let mut text = table(
                 &["PEER", "LABEL", "STATE", "TRUST", "ADDRESS", "RTT", "GENERATION", "UP"],
@@ -103,6 +141,10 @@ impl Peers {
             for peer in peers.iter().filter(|_| self.why) {
                 if let Some(why) = &peer.why {
                     text += &format!("\n{}: {why}", peer.address);
+                }
+                if let Some(why) = &peer.refused {
+                    text +=
+                        &format!("\n{}: its manifest {} is not taken: {why}", peer.address, peer.announces);
                 }
             }
             text
@@ -136,8 +178,7 @@ pub(super) struct Routes {
 impl Routes {
     pub(super) fn run(&self, global: &Global) -> Outcome<()> {
         let request = Request::Routes { name: self.name.clone() };
-        let routes: Vec<RouteReport> =
-            block_on(global.timeout.or(Some(ASK)), ask(&global.directory(), &request))?;
+        let routes: Vec<RouteReport> = block_on(global.timeout.or(Some(ASK)), ask(global, &request))?;
         global.out().report(&routes, |routes| {
             let rows: Vec<Vec<String>> = routes.iter().flat_map(ways).collect();
             table(&["NAME", "SERVED BY", "OVER", "DISTANCE"], &rows)

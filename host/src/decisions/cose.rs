@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::canonical;
-use crate::words::objects::{Claim, Manifest, Membership, Root};
+use crate::words::objects::{Claim, Manifest, Membership, Order, Root, Swap};
 use crate::words::{Code, Fault, NodeId, Outcome};
 
 /// Signatures of one envelope. A root may carry those of two owner sets; each costs a verification.
@@ -34,12 +34,22 @@ pub enum ObjectKind {
     Membership,
     /// Who serves a name.
     Claim,
+    /// What an operator wants of a node.
+    Order,
+    /// Another component for one slot of one node.
+    Swap,
 }
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [ObjectKind; 4] =
-        [ObjectKind::Root, ObjectKind::Manifest, ObjectKind::Membership, ObjectKind::Claim];
+    pub const ALL: [ObjectKind; 6] = [
+        ObjectKind::Root,
+        ObjectKind::Manifest,
+        ObjectKind::Membership,
+        ObjectKind::Claim,
+        ObjectKind::Order,
+        ObjectKind::Swap,
+    ];
 
     /// The word for people.
     pub const fn as_str(self) -> &'static str {
@@ -48,6 +58,8 @@ impl ObjectKind {
             ObjectKind::Manifest => "manifest",
             ObjectKind::Membership => "membership",
             ObjectKind::Claim => "claim",
+            ObjectKind::Order => "order",
+            ObjectKind::Swap => "swap",
         }
     }
 
@@ -58,17 +70,22 @@ impl ObjectKind {
             ObjectKind::Manifest => "application/midplane-manifest+cbor",
             ObjectKind::Membership => "application/midplane-membership+cbor",
             ObjectKind::Claim => "application/midplane-claim+cbor",
+            ObjectKind::Order => "application/midplane-order+cbor",
+            ObjectKind::Swap => "application/midplane-swap+cbor",
         }
     }
 
     /// Bytes of an envelope, checked before anything is read: a root names some hundred keys, a manifest some
-    /// hundred plugins; memberships and claims are sent with each link and kept for each peer.
+    /// hundred plugins; memberships and claims are sent with each link and kept for each peer; an order holds a request; a swap names one
+    /// slot and one component.
     pub const fn size_max(self) -> usize {
         match self {
             ObjectKind::Root => 64 << 10,
             ObjectKind::Manifest => 256 << 10,
             ObjectKind::Membership => 8 << 10,
             ObjectKind::Claim => 4 << 10,
+            ObjectKind::Order => 18 << 10,
+            ObjectKind::Swap => 4 << 10,
         }
     }
 }
@@ -96,6 +113,12 @@ impl Object for Membership {
 }
 impl Object for Claim {
     const KIND: ObjectKind = ObjectKind::Claim;
+}
+impl Object for Order {
+    const KIND: ObjectKind = ObjectKind::Order;
+}
+impl Object for Swap {
+    const KIND: ObjectKind = ObjectKind::Swap;
 }
 
 /// An object whose signatures were right and enough.

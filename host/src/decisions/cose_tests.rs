@@ -4,7 +4,7 @@ use ed25519_dalek::{Signer, SigningKey};
 
 use super::canonical;
 use super::cose::*;
-use crate::words::objects::{Claim, Membership};
+use crate::words::objects::{Claim, Membership, Order, Swap};
 use crate::words::{Code, NodeId, Outcome};
 
 fn key(seed: u8) -> SigningKey {
@@ -20,6 +20,7 @@ fn claim() -> Claim {
         mesh: [9; 32].into(),
         node: node_id(&key(1)),
         name: "math1@fabric".parse().unwrap(),
+        label: None,
         serial: 3,
         issued: 1000,
         expires: 2000,
@@ -287,6 +288,8 @@ fn sizes_are_checked_before_anything_else() {
             ObjectKind::Manifest => verify::<crate::words::objects::Manifest>(&bytes).err(),
             ObjectKind::Membership => verify::<Membership>(&bytes).err(),
             ObjectKind::Claim => verify::<Claim>(&bytes).err(),
+            ObjectKind::Order => verify::<Order>(&bytes).err(),
+            ObjectKind::Swap => verify::<Swap>(&bytes).err(),
         };
         assert_eq!(fault.unwrap().code, Code::TooLarge, "{kind}");
     }

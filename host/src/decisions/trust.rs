@@ -13,8 +13,12 @@ pub enum Operation {
     Forward,
     /// Fetch a blob.
     FetchBlob,
+    /// Fetch the manifest that the node passes on, and ask what it runs.
+    Manifest,
     /// Speak with the policies over a channel.
     Channel,
+    /// Exchange entries of datasets.
+    Sync,
 }
 
 impl Operation {
@@ -24,7 +28,9 @@ impl Operation {
             Operation::Hello => Trust::Unknown,
             Operation::Call(exposed) => exposed.max(Trust::Basic),
             Operation::Forward => Trust::Basic,
-            Operation::FetchBlob | Operation::Channel => Trust::Trusted,
+            Operation::FetchBlob | Operation::Manifest | Operation::Channel | Operation::Sync => {
+                Trust::Trusted
+            }
         }
     }
 }
@@ -66,7 +72,9 @@ mod tests {
             (Operation::Call(Trust::Full), [false, false, false, false, true]),
             (Operation::Forward, [false, false, true, true, true]),
             (Operation::FetchBlob, [false, false, false, true, true]),
+            (Operation::Manifest, [false, false, false, true, true]),
             (Operation::Channel, [false, false, false, true, true]),
+            (Operation::Sync, [false, false, false, true, true]),
         ];
         for (operation, expect) in operations {
             for (trust, expect) in Trust::ALL.into_iter().zip(expect) {

@@ -7,7 +7,7 @@
 use ciborium::Value;
 
 use super::canonical;
-use super::cose::{self, ObjectKind, Opened, Signed};
+use super::cose::{self, Object, ObjectKind, Opened, Signed};
 use crate::words::objects::rules::{self, is_label, is_pattern};
 use crate::words::objects::{Claim, Manifest, Membership, Role, Root};
 use crate::words::problems::Problems;
@@ -82,7 +82,7 @@ pub fn restore_roots(chain: &[&[u8]]) -> Outcome<Trusted> {
 /// As [`accept_manifest`], without `expired`; `stale-version` when it is not the version that ran.
 pub fn restore_manifest(trusted: &Trusted, version: u64, bytes: &[u8]) -> Outcome<Opened<Manifest>> {
     let signed = cose::verify::<Manifest>(bytes)?;
-    let signers = manifest_signers(&trusted.root, &signed)?;
+    let signers = deploy_signers(&trusted.root, &signed)?;
     let manifest = signed.decode()?;
     check_mesh(ObjectKind::Manifest, manifest.mesh, trusted.mesh)?;
     if manifest.version != version {
@@ -117,7 +117,7 @@ pub fn accept_manifest(trusted: &Trusted, floor: u64, bytes: &[u8], now: u64) ->
     let root = &trusted.root;
     check_expiry(ObjectKind::Root, root.expires, now)?;
     let signed = cose::verify::<Manifest>(bytes)?;
-    let signers = manifest_signers(root, &signed)?;
+    let signers = deploy_signers(root, &signed)?;
     let manifest = signed.decode()?;
     check_mesh(ObjectKind::Manifest, manifest.mesh, trusted.mesh)?;
     if manifest.version <= floor {
@@ -127,6 +127,9 @@ pub fn accept_manifest(trusted: &Trusted, floor: u64, bytes: &[u8], now: u64) ->
     }
     check_times(ObjectKind::Manifest, manifest.created, manifest.expires, now)?;
     let mut problems = Problems::new();
+    if let Err(why) = rules::check_probation(manifest.probation_ms) {
+        problems.add(format!("probation is {why}"));
+    }
     for problem in rules::problems(&manifest.plugins) {
         problems.add(problem.what);
     }
@@ -162,7 +165,7 @@ pub fn pack_proof(claim: &[u8], membership: &[u8]) -> Outcome<Vec<u8>> {
 
 /// Takes a proof made by [`pack_proof`]: the claim is signed by the node itself, the membership by an owner,
 /// and the name lies within the membership's patterns or `also_allowed` says that the manifest lets this
-/// member serve it.
+/// member serve it. A node's own name is claimed by that node alone, whatever anybody says.
 ///
 /// # Errors
 /// As [`accept_membership`]; `not-allowed` for a name outside of both.
@@ -181,7 +184,16 @@ pub fn accept_claim(
     }
     check_mesh(ObjectKind::Claim, claim.mesh, trusted.mesh)?;
     check_times(ObjectKind::Claim, claim.issued, claim.expires, now)?;
-    if !membership.allows(&claim.name) && !also_allowed(&membership, &claim.name) {
+    if claim.label.as_deref().is_some_and(|label| !is_label(label)) {
+        return Err(Fault::new(Code::BadObject, format!("claim of node {} has no proper label", claim.node)));
+    }
+    let allowed = if claim.name.is_reserved() {
+        // Whoever else could claim it would be sent the requests of operators.
+        claim.name.node() == Some(claim.node)
+    } else {
+        membership.allows(&claim.name) || also_allowed(&membership, &claim.name)
+    };
+    if !allowed {
         let what = format!("claim of {} by node {}, which may not serve it", claim.name, claim.node);
         return Err(Fault::new(Code::NotAllowed, what).fix("let an owner admit the node with this name"));
     }
@@ -245,8 +257,10 @@ fn check_root(root: &Root) -> Outcome<()> {
     problems.finish(Code::BadObject, &format!("root version {}", root.version))
 }
 
-/// The keys by which a manifest counts as signed.
-fn manifest_signers(root: &Root, signed: &Signed<Manifest>) -> Outcome<Vec<NodeId>> {
+/// The keys by which a manifest counts as signed, or what else says what runs: the owners' threshold, or one operator with the role
+/// `deploy`.
+pub(super) fn deploy_signers<T: Object>(root: &Root, signed: &Signed<T>) -> Outcome<Vec<NodeId>> {
+    let kind = T::KIND;
     let mut known = root.owners.clone();
     known.extend(root.operators.iter().map(|operator| operator.key));
     let signers = signed.require(&known, 1)?;
@@ -259,14 +273,14 @@ fn manifest_signers(root: &Root, signed: &Signed<Manifest>) -> Outcome<Vec<NodeI
         return Ok(valid);
     }
     if let Some(key) = revoked.first() {
-        let what = format!("manifest is signed by key {key}, which root version {} revokes", root.version);
+        let what = format!("{kind} is signed by key {key}, which root version {} revokes", root.version);
         return Err(Fault::new(Code::UnknownKey, what));
     }
     let what = match (owners, valid.iter().find_map(|key| root.role(key).map(|role| (key, role)))) {
         (0, Some((key, role))) => {
-            format!("manifest is signed by operator {key} with role {role}, it needs role deploy")
+            format!("{kind} is signed by operator {key} with role {role}, it needs role deploy")
         }
-        _ => format!("manifest has {owners} of {} owner signatures that it needs", root.threshold),
+        _ => format!("{kind} has {owners} of {} owner signatures that it needs", root.threshold),
     };
     let fix = "sign it with the key of an operator with role deploy, or with more owner keys";
     Err(Fault::new(Code::BadSignature, what).fix(fix))
@@ -315,14 +329,14 @@ fn unpack_proof(proof: &[u8]) -> Outcome<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-fn check_mesh(kind: ObjectKind, found: MeshId, own: MeshId) -> Outcome<()> {
+pub(super) fn check_mesh(kind: ObjectKind, found: MeshId, own: MeshId) -> Outcome<()> {
     if found == own {
         return Ok(());
     }
     Err(Fault::new(Code::WrongMesh, format!("{kind} is for mesh {found}, this node is in {own}")))
 }
 
-fn check_times(kind: ObjectKind, created: u64, expires: u64, now: u64) -> Outcome<()> {
+pub(super) fn check_times(kind: ObjectKind, created: u64, expires: u64, now: u64) -> Outcome<()> {
     check_expiry(kind, expires, now)?;
     check_created(kind, created, now)?;
     if expires <= created {
@@ -331,7 +345,7 @@ fn check_times(kind: ObjectKind, created: u64, expires: u64, now: u64) -> Outcom
     Ok(())
 }
 
-fn check_expiry(kind: ObjectKind, expires: u64, now: u64) -> Outcome<()> {
+pub(super) fn check_expiry(kind: ObjectKind, expires: u64, now: u64) -> Outcome<()> {
     if expires > now {
         return Ok(());
     }

@@ -14,11 +14,11 @@ fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
 }
 
-fn id(seed: u8) -> NodeId {
+pub(super) fn id(seed: u8) -> NodeId {
     node_id(&key(seed))
 }
 
-fn signed<T: Object>(object: &T, seeds: &[u8]) -> Vec<u8> {
+pub(super) fn signed<T: Object>(object: &T, seeds: &[u8]) -> Vec<u8> {
     let keys: Vec<SigningKey> = seeds.iter().map(|seed| key(*seed)).collect();
     sign(object, &keys.iter().collect::<Vec<_>>()).unwrap()
 }
@@ -162,6 +162,7 @@ fn manifest(change: impl FnOnce(&mut Manifest)) -> Manifest {
         created: NOW,
         expires: NOW + DAY / 2,
         strangers: Trust::Pending,
+        probation_ms: Manifest::PROBATION_MS,
         plugins: vec![plugin("routing", Kind::Routing, &[]), plugin("skill/a", Kind::Skill, &["a@d"])],
     };
     change(&mut manifest);
@@ -282,6 +283,7 @@ fn claim(name: &str, change: impl FnOnce(&mut Claim)) -> Claim {
         mesh: trusted().mesh,
         node: id(50),
         name: name.parse().unwrap(),
+        label: None,
         serial: 1,
         issued: NOW,
         expires: NOW + 60_000,
@@ -320,6 +322,19 @@ fn claims_are_signed_by_their_node_and_within_its_names() {
     refuses(accept(&claim("a@fabric", |c| c.mesh = other), 50, &member, 1), Code::WrongMesh, "claim");
     let revoked = membership(|m| m.node = id(99));
     refuses(accept(&claim("a@fabric", |c| c.node = id(99)), 99, &revoked, 1), Code::UnknownKey, "revoked");
+
+    // A node's own name is claimed by that node alone, whatever its membership and the manifest say.
+    let (own, other) = (Name::of_node(&id(50)), Name::of_node(&id(51)));
+    let everything = membership(|m| m.names = vec!["*".into()]);
+    let nothing = membership(|m| m.names = vec![]);
+    assert!(accept(&claim(own.as_str(), |c| c.label = Some("edge".into())), 50, &nothing, 1).is_ok());
+    for name in [other.as_str(), "x@node"] {
+        refuses(accept(&claim(name, |_| ()), 50, &everything, 1), Code::NotAllowed, name);
+        let proof = pack_proof(&signed(&claim(name, |_| ()), &[50]), &signed(&everything, &[1])).unwrap();
+        refuses(accept_claim(&trusted, &proof, NOW, &|_, _| true), Code::NotAllowed, name);
+    }
+    let loud = claim(own.as_str(), |c| c.label = Some("\x1b[1m".into()));
+    refuses(accept(&loud, 50, &everything, 1), Code::BadObject, "label");
 
     // What the manifest allows counts too, and is asked with the verified membership.
     let proof = pack_proof(&signed(&claim("a@d", |_| ()), &[50]), &signed(&member, &[1])).unwrap();

@@ -1,6 +1,8 @@
-//! WASI 0.2 and 0.3: always linked, and empty. No directory, no variable, no argument, no socket; standard output and
-//! standard error are lines in the node's log. Components of other toolchains import all of it even for a pure function.
+//! WASI 0.2 and 0.3: always linked, and empty. No variable, no argument, no socket, and no directory but those that manifest and
+//! node both allow; standard output and standard error are lines in the node's log. Components of other toolchains import all
+//! of it even for a pure function.
 
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -9,12 +11,12 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime::component::Linker;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use crate::log::{LINE_MAX, Level};
 use crate::wasm::engine::Kind;
-use crate::wasm::guest::{Guest, LastLines, Plugin};
+use crate::wasm::guest::{GivenDir, Guest, LastLines, Plugin};
 
 /// Bytes of one request for randomness.
 const RANDOM_MAX: u64 = 64 << 10;
@@ -33,19 +35,29 @@ pub fn add_to_linker(linker: &mut Linker<Guest>, kind: Kind) -> wasmtime::Result
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let (plugin, last_lines) = (&self.plugin, &self.last_lines);
-        let ctx = self.wasi.get_or_insert_with(|| empty(plugin, last_lines));
+        let ctx = self.wasi.get_or_insert_with(|| context(plugin, last_lines));
         WasiCtxView { ctx, table: &mut self.table }
     }
 }
 
-fn empty(plugin: &Arc<Plugin>, last_lines: &LastLines) -> WasiCtx {
+fn context(plugin: &Arc<Plugin>, last_lines: &LastLines) -> WasiCtx {
     let lines = |level| Lines {
         plugin: plugin.clone(),
         last_lines: last_lines.clone(),
         level,
         partial: Arc::default(),
     };
-    WasiCtx::builder()
+    let mut context = WasiCtx::builder();
+    for GivenDir { grant, dir } in &plugin.given.dirs {
+        let rights = if grant.write { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
+        // The directory that is held, by the one name that it keeps.
+        let held = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        if let Err(error) = context.preopened_dir(held, &grant.seen, rights) {
+            let path = &grant.path;
+            plugin.log.plugin(&plugin.slot, Level::Warn, &format!("{path} cannot be opened: {error:#}"));
+        }
+    }
+    context
         .stdout(lines(Level::Info))
         .stderr(lines(Level::Warn))
         .max_random_size(RANDOM_MAX)
@@ -104,6 +116,10 @@ impl Pollable for Lines {
 
 impl OutputStream for Lines {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // Who does not ask first has its lines taken apart on a thread that others wait for.
+        if bytes.len() > WRITE_MAX {
+            return Err(StreamError::trap("more than `check-write` allows"));
+        }
         self.take(&bytes);
         Ok(())
     }
@@ -119,6 +135,7 @@ impl OutputStream for Lines {
 
 impl AsyncWrite for Lines {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let bytes = bytes.get(..WRITE_MAX).unwrap_or(bytes);
         self.take(bytes);
         Poll::Ready(Ok(bytes.len()))
     }

@@ -19,7 +19,7 @@ use crate::words::fault::{Code, Fault, Outcome};
 use crate::words::id::NodeId;
 
 /// Wished size of the socket's buffers: 8 MiB, one member's send window. The kernel gives what it allows.
-const SOCKET_BYTES: usize = 8 * 1024 * 1024;
+pub const SOCKET_BYTES: usize = 8 * 1024 * 1024;
 /// Longest look-up of a host name: a resolver's own timeout and one retry.
 const LOOKUP: Duration = Duration::from_secs(10);
 /// Most addresses of one host that are worth dialling.
@@ -191,9 +191,11 @@ pub fn admit(connection: &Connection) {
     windows::grant(connection, MEMBER);
 }
 
-/// Ends a link with this code. The reason is for people; the first 256 bytes are sent.
+/// Ends a link with this code. The reason is for people; the first 256 bytes are sent. What ended a link before stays the reason.
 pub fn close(connection: &Connection, code: Code, reason: &str) {
-    connection.close(varint_of(code), reason_bytes(reason));
+    if connection.close_reason().is_none() {
+        connection.close(varint_of(code), reason_bytes(reason));
+    }
 }
 
 /// Where the other end is now; an IPv4 address is shown as such also on a socket for both.

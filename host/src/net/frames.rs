@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use quinn::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -140,6 +141,9 @@ impl<S: Chunks> FrameReader<S> {
                 None => return Err(Fault::new(Code::LinkLost, "stream ended without an end frame")),
             };
             if let Some(piece) = self.assemble(frame)? {
+                if self.ended {
+                    self.settle();
+                }
                 return Ok(piece);
             }
         }
@@ -153,6 +157,16 @@ impl<S: Chunks> FrameReader<S> {
         match self.piece().await? {
             Piece::Open(body) => Ok(body),
             _ => Err(Fault::new(Code::Protocol, "stream does not begin with an open frame")),
+        }
+    }
+
+    /// Takes the end of the stream if it is there and nothing lies before it, after the last frame that is wanted. QUIC asks the
+    /// other side to stop what is dropped before its end was seen, which costs a packet.
+    pub fn settle(&mut self) {
+        if self.input.is_empty()
+            && let Some(Ok(Some(chunk))) = self.source.chunk().now_or_never()
+        {
+            self.input = chunk;
         }
     }
 

@@ -100,7 +100,7 @@ impl Splice {
         let read = tokio::select! {
             biased;
             read = self.recv.read_chunk(BODY_MAX, true) => read,
-            stopped = self.send.stopped() => return Err(match stopped {
+            stopped = async { self.send.stopped().await } => return Err(match stopped {
                 Ok(Some(number)) => Halt::Stopped(number),
                 // The sink was not finished by us, so nothing else makes it known as taken.
                 Ok(None) => Halt::SinkLost(None),

@@ -31,10 +31,12 @@ pub const MEMBER: Windows =
 /// 64 KiB bound it, because a byte needs room in both.
 pub const STREAM_RECEIVE: u32 = 1024 * 1024;
 
-/// A link without a sign of life for this long is gone. Three keep-alives.
-pub const IDLE: Duration = Duration::from_secs(15);
-/// How often a quiet link shows that it lives; well below the 30 s after which home routers forget a mapping.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A link without a sign of life for this long is gone. Four keep-alives; and when it has so much on the way that not even they are
+/// sent, retransmissions pause at most half as long, since each pause is twice the one before.
+pub const IDLE: Duration = Duration::from_secs(10);
+/// How often a link without an answer shows that it lives. The answer ends the long pauses of retransmission, so this is how soon a link
+/// that survived a cut goes on after it. An hour of it is 200 KiB.
+pub const KEEP_ALIVE: Duration = Duration::from_millis(2_500);
 /// Longest handshake: five round trips on the slowest satellite link, with losses.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 

@@ -3,25 +3,28 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 
 use super::NodeInner;
+use super::canary::Canary;
 use super::generation;
 use super::links::Link;
-use super::plans::Found;
+use super::plans::{Found, Planned, Ways};
+use super::reply::{Remote, Reply};
 use crate::clock::{self, Instant};
-use crate::decisions::hops::{Candidate, Pick, order};
+use crate::decisions::hops::{Candidate, order};
+use crate::decisions::rights::Rights;
 use crate::decisions::trust::{self, Operation};
-use crate::net::{FrameReader, FrameWriter, Piece};
-use crate::policy::routing::{self, Choice, Query};
-use crate::wasm::workload::{Answer, Request};
-use crate::words::envelope::{ARGUMENTS_MAX, Fixed, encode_open};
+use crate::net::FrameWriter;
+use crate::policy::routing::{self, Query};
+use crate::wasm::workload::{Answer, Request, Workload};
+use crate::words::count::count;
+use crate::words::envelope::{ARGUMENTS_MAX, FixedRef, encode_open};
 use crate::words::frame::{Exchange, FrameKind};
 use crate::words::hop::Hop;
-use crate::words::note::{Note, decode_fault};
+use crate::words::note::Note;
 use crate::words::schema::Form;
-use crate::words::{Code, Fault, Name, NodeId, Outcome, Trust};
+use crate::words::{Code, Digest, Fault, Name, NodeId, Outcome};
 
 /// Arguments of one call, all frames together.
 pub const ARGUMENTS_TOTAL: usize = 1 << 20;
@@ -44,192 +47,116 @@ pub struct Invocation {
     pub idempotent: bool,
     /// Whether each hop reports itself.
     pub trace: bool,
+    /// On whose behalf.
+    pub rights: Rights,
 }
-
-/// An answer that is on its way.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one per call, and a box would be one more allocation for each"
-)]
-pub enum Reply {
-    /// From a plugin of this node.
-    Local(Answer, Vec<Note>),
-    /// From another node.
-    Remote(Remote),
-}
-
-/// What comes next of an answer.
-pub enum Next {
-    /// A CBOR sequence of at least one item.
-    Items(Bytes),
-    /// What a hop says of itself.
-    Note(Note),
-    /// There is no more.
-    End,
-}
-
-/// The answer of another node. Dropping it cancels the call to the end of the path.
-pub struct Remote {
-    reader: FrameReader<RecvStream>,
-    deadline: Instant,
-    first: Option<Piece>,
-    notes: Vec<Note>,
-    peer: NodeId,
-}
-
-impl Reply {
-    /// What comes next.
-    pub async fn next(&mut self) -> Outcome<Next> {
-        match self {
-            Reply::Local(answer, notes) => {
-                if let Some(note) = notes.pop() {
-                    return Ok(Next::Note(note));
-                }
-                let next = match answer {
-                    Answer::Value(value) if value.is_empty() => None,
-                    Answer::Value(value) => Some(Ok(std::mem::take(value))),
-                    Answer::Stream(items) => items.next().await,
-                };
-                next.transpose().map(|items| items.map_or(Next::End, |items| Next::Items(items.into())))
-            }
-            Reply::Remote(remote) => remote.next().await,
-        }
-    }
-}
-
-impl Remote {
-    async fn next(&mut self) -> Outcome<Next> {
-        if let Some(note) = self.notes.pop() {
-            return Ok(Next::Note(note));
-        }
-        let piece = match self.first.take() {
-            Some(piece) => piece,
-            None => self.piece().await?,
-        };
-        match piece {
-            Piece::Item(bytes) => Ok(Next::Items(bytes)),
-            Piece::Note(bytes) => Note::decode(&bytes).map(Next::Note),
-            Piece::End => Ok(Next::End),
-            Piece::Error(bytes) => Err(decode_fault(&bytes)),
-            Piece::Open(_) => Err(Fault::new(Code::Protocol, "an answer has no open frame")),
-        }
-    }
-
-    async fn piece(&mut self) -> Outcome<Piece> {
-        // The serving node ends the call at its deadline; this one is for a node that does not.
-        let deadline = self.deadline + LATE;
-        match tokio::time::timeout_at(deadline, self.reader.piece()).await {
-            Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(fault)) if fault.code == Code::LinkLost => Err(Fault::new(
-                Code::LinkLost,
-                format!("the link to {} was lost during the call: {}", self.peer.short(), fault.what),
-            )),
-            Ok(Err(fault)) => Err(fault),
-            Err(_) => {
-                Err(Fault::new(Code::Deadline, "no answer came in time").fix("--timeout for this call"))
-            }
-        }
-    }
-}
-
-/// How much later than its deadline an answer may still come over a link.
-const LATE: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl NodeInner {
     /// Calls a function by name.
     pub async fn invoke(&self, call: &Invocation) -> Outcome<Reply> {
         let started = clock::monotonic();
         match &*self.plan(&call.name, None, None)? {
-            Choice::Local => {
+            Planned::Local => {
                 let request = Request {
                     function: &call.function,
                     form: call.form,
                     arguments: &call.arguments,
                     deadline: call.deadline,
+                    rights: call.rights,
                 };
-                let (answer, digest) =
-                    self.serve_local(&call.name, request, (&self.identity.id, Trust::Full)).await?;
+                let (answer, digest) = self.serve_local(&call.name, request).await?;
                 let notes = if call.trace {
                     vec![self.note(None, Some(digest), started, "served here".to_owned())]
                 } else {
                     Vec::new()
                 };
-                Ok(Reply::Local(answer, notes))
+                Ok(Reply::Local(answer, notes, digest))
             }
-            Choice::Forward(forward) => self.invoke_remote(call, forward, started).await,
-            Choice::Unroutable(why) => Err(self.no_route(&call.name, why)),
+            // Boxed, so that a call that stays here does not move the state of one that goes.
+            Planned::Forward(ways) => Box::pin(self.invoke_remote(call, ways, started)).await,
+            Planned::Unroutable(why) => Err(self.no_route(&call.name, why)),
         }
     }
 
-    /// Calls a skill of this node.
-    pub async fn serve_local(
-        &self,
-        name: &Name,
-        request: Request<'_>,
-        (caller, trust): (&NodeId, Trust),
-    ) -> Outcome<(Answer, crate::words::Digest)> {
+    /// Calls a skill of this node, if it is exposed to those on whose behalf the call is.
+    pub async fn serve_local(&self, name: &Name, request: Request<'_>) -> Outcome<(Answer, Digest)> {
+        let (workload, digest, canary) = self.skill(name, &request.rights)?;
+        let (called, digest) = match canary {
+            None => (workload.call(request).await, digest),
+            Some(canary) => Box::pin(canary.call(&workload, digest, request)).await,
+        };
+        match called {
+            Ok(answer) => Ok((answer, digest)),
+            // It was replaced while the call waited for its turn, and nothing had started.
+            Err(fault) if fault.code == Code::Busy && workload.places().is_closed() => {
+                let (workload, digest, _) = self.skill(name, &request.rights)?;
+                let called = Box::pin(workload.call(request)).await;
+                called.map(|answer| (answer, digest)).inspect_err(|fault| self.note_trap(fault))
+            }
+            Err(fault) => {
+                self.note_trap(&fault);
+                Err(fault)
+            }
+        }
+    }
+
+    /// The skill that has this name now, if it is exposed to those on whose behalf the call is.
+    fn skill(&self, name: &Name, rights: &Rights) -> Outcome<(Arc<Workload>, Digest, Option<Arc<Canary>>)> {
         let generation = self.generation.load();
         let installed = generation::skill(&generation, name)?;
-        trust::check(Operation::Call(installed.entry.expose), trust, caller)?;
+        trust::check(Operation::Call(installed.entry.expose), rights.trust, &rights.from)?;
         let generation::Runs::Skill(workload) = &installed.runs else {
             return Err(Fault::new(Code::Internal, format!("{name} is not a skill")));
         };
-        let workload = workload.clone();
-        let digest = installed.entry.component.digest;
         installed.served.fetch_add(1, Ordering::Relaxed);
-        drop(generation);
-        workload.call(request).await.map(|answer| (answer, digest))
+        Ok((workload.clone(), installed.entry.component.digest, installed.canary.canary()))
     }
 
-    async fn invoke_remote(
-        &self,
-        call: &Invocation,
-        forward: &routing::Forward,
-        started: Instant,
-    ) -> Outcome<Reply> {
-        let mut last = self.no_route(&call.name, "no way is open");
-        for (link, to) in self.ways(&call.name, forward, None, &[]) {
+    async fn invoke_remote(&self, call: &Invocation, ways: &Ways, started: Instant) -> Outcome<Reply> {
+        let mut last = None;
+        for (link, to) in self.ways(&call.name, ways, None, &[]) {
             let next = link.peer;
             match self.try_way(call, &link, to).await {
                 Ok(mut remote) => {
                     if call.trace {
                         let decision = format!("to {} over {}", to.short(), link.welcome.label);
-                        remote.notes.push(self.note(Some(next), None, started, decision));
+                        remote.add(self.note(Some(next), None, started, decision));
                     }
                     return Ok(Reply::Remote(remote));
                 }
                 Err(fault) => {
                     self.report_outcome(&call.name, next, to, &fault);
                     let again = fault.not_started() || call.idempotent && fault.code == Code::LinkLost;
-                    last = fault;
+                    last = Some(fault);
                     if !again {
                         break;
                     }
                 }
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| self.no_route(&call.name, "no way is open")))
     }
 
     /// Sends the call over one link and waits for the first word of the answer: until then it may go another way.
-    async fn try_way(&self, call: &Invocation, link: &Link, to: NodeId) -> Outcome<Remote> {
+    pub(super) async fn try_way(&self, call: &Invocation, link: &Link, to: NodeId) -> Outcome<Remote> {
         let (first, rest) = call.arguments.split_at(call.arguments.len().min(ARGUMENTS_MAX));
-        let fixed = Fixed {
-            id: self.call_id(),
+        let fixed = FixedRef {
+            id: &self.call_id(),
             from: self.identity.id,
-            name: call.name.clone(),
+            name: call.name.as_str(),
             to: Some(to),
-            function: call.function.clone(),
+            function: &call.function,
             form: call.form.number(),
-            arguments: first.to_vec(),
+            arguments: first,
             more: !rest.is_empty(),
             idempotent: call.idempotent,
             created: clock::now_ms(),
         };
         let mut fixed_bytes = Vec::new();
-        fixed.as_ref().encode(&mut fixed_bytes)?;
+        fixed.encode(&mut fixed_bytes)?;
         let left = u32::try_from(clock::left_ms(call.deadline)).unwrap_or(u32::MAX);
-        let hop = Hop { trace: call.trace, ..Hop::start(left) };
+        let Rights { trust, depth, .. } = call.rights;
+        let hop = Hop { trace: call.trace, trust, depth, ..Hop::start(left) };
         let (send, recv) = open(link).await?;
         let mut writer = FrameWriter::new(send);
         writer.push_with(FrameKind::Open, |out| encode_open(out, Exchange::Invoke, &fixed_bytes, &hop))?;
@@ -238,23 +165,11 @@ impl NodeInner {
         } else {
             writer.last(rest).await?;
         }
-        let reader = FrameReader::new(recv, ITEM_MAX);
-        let mut remote =
-            Remote { reader, deadline: call.deadline, first: None, notes: Vec::new(), peer: link.peer };
-        loop {
-            match remote.piece().await? {
-                Piece::Note(bytes) => remote.notes.insert(0, Note::decode(&bytes)?),
-                Piece::Error(bytes) => return Err(decode_fault(&bytes)),
-                piece => {
-                    remote.first = Some(piece);
-                    return Ok(remote);
-                }
-            }
-        }
+        Remote::begun(recv, call.deadline, link.peer).await
     }
 
     /// The plan for a call: kept, or asked for. While routing cannot answer, the last plan stays in force.
-    pub fn plan(&self, name: &Name, to: Option<NodeId>, from: Option<NodeId>) -> Outcome<Arc<Choice>> {
+    pub fn plan(&self, name: &Name, to: Option<NodeId>, from: Option<NodeId>) -> Outcome<Arc<Planned>> {
         let now = clock::now_ms();
         let (found, epoch) = self.plans.find(name.as_str(), to, from, now);
         let stale = match found {
@@ -266,7 +181,7 @@ impl NodeInner {
         let Some(routing) = &generation.routing else {
             // Without a routing policy there is nobody to choose: only what this node serves itself can be called.
             return if generation.skills.contains_key(name) {
-                Ok(Arc::new(Choice::Local))
+                Ok(Arc::new(Planned::Local))
             } else {
                 Err(self.no_route(name, "this node runs no routing policy and does not serve it"))
             };
@@ -286,31 +201,19 @@ impl NodeInner {
     pub fn ways(
         &self,
         name: &Name,
-        forward: &routing::Forward,
+        ways: &Ways,
         from: Option<NodeId>,
         chain: &[NodeId],
     ) -> Vec<(Arc<Link>, NodeId)> {
         let now = clock::now_ms();
-        let candidates: Vec<Candidate> = forward
-            .hops
-            .iter()
-            .filter_map(|hop| {
-                let (next, to) = (hop.next.parse().ok()?, hop.to.parse().ok()?);
-                Some(Candidate { next, to, distance: hop.distance, weight: hop.weight })
-            })
-            .filter(|hop| Some(hop.next) != from && !chain.contains(&hop.next))
-            .filter(|hop| self.claims.holds(name, &hop.to, now))
-            .collect();
-        let pick = match forward.pick {
-            routing::Pick::Failover => Pick::Failover,
-            routing::Pick::Spread => Pick::Spread,
-            routing::Pick::Sticky => Pick::Sticky,
-        };
+        let open = |way: &&Candidate| Some(way.next) != from && !chain.contains(&way.next);
+        let claimed = |way: &&Candidate| self.claims.holds(name, &way.to, now);
+        let candidates: Vec<Candidate> = ways.hops.iter().filter(open).filter(claimed).copied().collect();
         let random = self.calls.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 7;
         let caller = from.unwrap_or(self.identity.id);
         let caller =
             u64::from_le_bytes(std::array::from_fn(|at| caller.as_bytes().get(at).copied().unwrap_or(0)));
-        order(&candidates, pick, random, caller)
+        order(&candidates, ways.pick, random, caller)
             .into_iter()
             .filter_map(|position| {
                 let candidate = candidates.get(position)?;
@@ -336,7 +239,7 @@ impl NodeInner {
     pub fn note(
         &self,
         next: Option<NodeId>,
-        plugin: Option<crate::words::Digest>,
+        plugin: Option<Digest>,
         started: Instant,
         decision: String,
     ) -> Note {
@@ -348,12 +251,15 @@ impl NodeInner {
     /// The refusal for a name that leads nowhere, with the nearest name that leads somewhere.
     pub fn no_route(&self, name: &Name, why: &str) -> Fault {
         let mut names = self.claims.names(clock::now_ms());
+        // The nodes' own names are not called by people.
+        names.retain(|name| !name.is_reserved());
         names.extend(self.generation.load().skills.keys().cloned());
-        let fault = Fault::new(Code::NoRoute, format!("{name} is {why} ({} names known)", names.len()));
+        let fault =
+            Fault::new(Code::NoRoute, format!("{name} is {why} ({} known)", count(names.len(), "name")));
         let fault = if why.starts_with("not ") {
             fault
         } else {
-            Fault::new(Code::NoRoute, format!("{name}: {why} ({} names known)", names.len()))
+            Fault::new(Code::NoRoute, format!("{name}: {why} ({} known)", count(names.len(), "name")))
         };
         let near = names
             .iter()
@@ -365,7 +271,8 @@ impl NodeInner {
         }
     }
 
-    fn call_id(&self) -> [u8; 16] {
+    /// A new id for a call that starts here.
+    pub fn call_id(&self) -> [u8; 16] {
         let count = self.calls.fetch_add(1, Ordering::Relaxed);
         let mut id = [0; 16];
         let (high, low) = id.split_at_mut(8);

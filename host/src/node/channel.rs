@@ -2,8 +2,8 @@
 //!
 //! A channel joins the slots of one name on two linked nodes. Each direction is one long-lived unidirectional stream, and both
 //! belong to a *round*. Whoever has to reset raises the round, drops both streams and opens a new one; whoever sees a
-//! higher round does the same with that round. Each reset shows as `link-down` and `link-up` in that slot only, so that both
-//! policies start from nothing with each other. Two ends that reset at once arrive at the same round.
+//! higher round does the same with that round. Each reset shows as one more `link-up` in that slot only, so that both policies
+//! know that what they sent may be lost, and that the link is not. Two ends that reset at once arrive at the same round.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,9 +152,7 @@ impl Task {
             while self.outgoing.try_recv().is_ok() {}
             let text = format!("channel {} with {} was reset", self.opening.slot, self.link.peer);
             self.log.host(Level::Debug, &text);
-            let down = self.slot.tell_base(BaseEvent::LinkDown(self.link.peer.clone())).await;
-            let up = self.slot.tell_base(BaseEvent::LinkUp(self.link.clone())).await;
-            if down.and(up).is_err() {
+            if self.slot.tell_base(BaseEvent::LinkUp(self.link.clone())).await.is_err() {
                 return;
             }
         }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use super::Identity;
 use crate::decisions::{cose, update};
 use crate::policy::routing;
+use crate::words::objects::rules::is_label;
 use crate::words::objects::{Claim, Manifest, Membership};
 use crate::words::{Code, Fault, Name, NodeId, Outcome};
 
@@ -23,10 +25,10 @@ pub struct Claims {
     learned: Mutex<BTreeMap<(Name, NodeId), Learned>>,
 }
 
-#[derive(Clone, Copy)]
 struct Learned {
     serial: u64,
     expires: u64,
+    label: Option<String>,
 }
 
 /// What the checks of a claim need to know.
@@ -72,9 +74,9 @@ impl Claims {
                 format!("{LEARNED_MOST} claims are known; no more are taken"),
             ));
         }
-        let known = learned.entry(key).or_insert(Learned { serial: 0, expires: 0 });
+        let known = learned.entry(key).or_insert(Learned { serial: 0, expires: 0, label: None });
         if proven.serial >= known.serial {
-            *known = Learned { serial: proven.serial, expires: proven.expires };
+            *known = Learned { serial: proven.serial, expires: proven.expires, label: proven.label };
         }
         Ok(())
     }
@@ -83,6 +85,26 @@ impl Claims {
     pub fn holds(&self, name: &Name, node: &NodeId, now: u64) -> bool {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         learned.get(&(name.clone(), *node)).is_some_and(|known| known.expires > now)
+    }
+
+    /// The serial of the newest claim of the other for the name.
+    pub fn serial(&self, name: &Name, node: &NodeId, now: u64) -> Option<u64> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = learned.get(&(name.clone(), *node)).filter(|known| known.expires > now)?;
+        Some(known.serial)
+    }
+
+    /// Forgets the claims of some nodes.
+    pub fn forget(&self, gone: impl Fn(&NodeId) -> bool) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.retain(|(_, node), _| !gone(node));
+    }
+
+    /// The nodes that claim their own names, and what they call themselves.
+    pub fn nodes(&self, now: u64) -> Vec<(NodeId, Option<String>)> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = learned.iter().filter(|((name, _), known)| name.is_reserved() && known.expires > now);
+        own.map(|((_, node), known)| (*node, known.label.clone())).collect()
     }
 
     /// The names that others claim, each once.
@@ -102,17 +124,13 @@ fn manifest_allows(manifest: &Manifest, membership: &Membership, name: &Name) ->
 }
 
 /// Makes the claim that this node serves a name.
-pub fn make(
-    mesh: crate::words::MeshId,
-    node: NodeId,
-    name: &Name,
-    key: &ed25519_dalek::SigningKey,
-    membership: &[u8],
-    now: u64,
-) -> Outcome<routing::Claim> {
+pub fn make(identity: &Identity, name: &Name, now: u64) -> Outcome<routing::Claim> {
     let expires = now.saturating_add(LIFE_MS);
-    let claim = Claim { mesh, node, name: name.clone(), serial: now, issued: now, expires };
-    let signed = cose::sign(&claim, &[key])?;
-    let proof = update::pack_proof(&signed, membership)?;
+    let node = identity.id;
+    let label = name.is_reserved().then(|| identity.label.clone()).filter(|label| is_label(label));
+    let mesh = identity.mesh;
+    let claim = Claim { mesh, node, name: name.clone(), label, serial: now, issued: now, expires };
+    let signed = cose::sign(&claim, &[&identity.key])?;
+    let proof = update::pack_proof(&signed, &identity.membership_signed)?;
     Ok(routing::Claim { name: name.to_string(), node: node.to_string(), serial: now, expires, proof })
 }

@@ -7,35 +7,39 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::Node;
-use super::call::{ARGUMENTS_TOTAL, Invocation, Next};
+pub use super::answer::ITEM_MAX;
+use super::answer::{Reader, Writer};
+use super::blobs;
+use super::call::{ARGUMENTS_TOTAL, Invocation};
+use super::datasets;
 use super::generation;
-use super::generation::Runs;
+use super::reply::{Next, Reply};
+use super::{Node, history, journal, mesh, orders, probation, recordings, roots, swap};
 use crate::clock;
+use crate::decisions::rights::Rights;
+use crate::decisions::roles;
 use crate::log::Level;
-use crate::net::frames::Pipe;
-use crate::net::{FrameReader, FrameWriter, Piece};
+use crate::net::Piece;
 use crate::store::directory::Directory;
 use crate::wasm::inspect;
-use crate::words::control::Request;
+use crate::words::control::{Applied, Request};
 use crate::words::envelope::decode_start;
-use crate::words::frame::{Exchange, FrameKind};
-use crate::words::objects::BlobRef;
+use crate::words::event::Happened;
+use crate::words::frame::Exchange;
+use crate::words::objects::root::Roots;
+use crate::words::objects::{Plugin, Role};
 use crate::words::schema::Form;
-use crate::words::{Code, Fault, Name, Outcome, note};
+use crate::words::{Code, Fault, Name, Outcome, Verb, note};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
-/// Largest item of a request: a chunk of a blob, a manifest, arguments.
-pub const ITEM_MAX: usize = 1 << 20;
 /// Largest report.
 pub const REPORT_MAX: usize = 1 << 20;
 /// Largest request.
-pub const REQUEST_MAX: usize = 16 << 10;
+pub const REQUEST_MAX: usize = crate::decisions::orders::REQUEST_MAX;
 /// Time for a request to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Blobs that one question may ask for.
@@ -44,9 +48,6 @@ const LACKS_MOST: usize = 128;
 const TAIL_MOST: u32 = 4_096;
 /// Longest time for a call.
 const CALL_MOST_MS: u64 = 24 * 3_600_000;
-
-type Reader = FrameReader<Pipe<OwnedReadHalf>>;
-type Writer = FrameWriter<OwnedWriteHalf>;
 
 /// Binds the socket. The directory's lock is held, so a socket that is there belongs to nobody.
 pub fn bind(directory: &Directory) -> Outcome<UnixListener> {
@@ -95,10 +96,17 @@ async fn connection(node: Node, stream: UnixStream) {
         _ => return node.log.host(Level::Warn, "control socket: another user was refused"),
     }
     let (read, write) = stream.into_split();
-    let mut reader = FrameReader::over(read, ITEM_MAX);
-    let mut writer = FrameWriter::new(write);
+    let mut reader = Reader::new(read);
+    let mut writer = Writer::new(write);
     let outcome = match tokio::time::timeout(PATIENCE, request(&mut reader)).await {
-        Ok(Ok(request)) => answer(&node, request, reader, &mut writer).await,
+        Ok(Ok(request)) => {
+            let verb = request.verb();
+            let changes = roles::needs(verb) == Some(Role::Deploy) && verb != Verb::Lacks;
+            if changes || verb == Verb::Rollback {
+                node.journal.record(Happened::Control { by: None, role: None, verb: verb.to_string() });
+            }
+            answer(&node, request, reader, &mut writer).await
+        }
         Ok(Err(fault)) => Err(fault),
         Err(_) => Err(Fault::new(Code::Protocol, "no request came in time")),
     };
@@ -120,33 +128,64 @@ async fn request(reader: &mut Reader) -> Outcome<Request> {
     note::read("request", details, REQUEST_MAX)
 }
 
-async fn answer(node: &Node, request: Request, mut reader: Reader, writer: &mut Writer) -> Outcome<()> {
+/// Does what is asked, by whoever may ask it, and writes the answer but for its failure.
+pub async fn answer(node: &Node, request: Request, mut reader: Reader, writer: &mut Writer) -> Outcome<()> {
     match request {
-        Request::Status => report(writer, &node.status().await?).await,
+        Request::Status => report(writer, &node.status()?).await,
         Request::Plugins => report(writer, &node.plugin_reports()).await,
         Request::Peers => report(writer, &node.peer_reports()).await,
         Request::Routes { name } => report(writer, &node.route_reports(name.as_ref())?).await,
         Request::Logs { tail, follow, source } => tokio::select! {
             biased;
             outcome = logs(node, tail, follow, source, writer) => outcome,
-            () = hung_up(&mut reader) => Ok(()),
+            () = reader.hung_up() => Ok(()),
+        },
+        Request::Events { after, tail, follow } => tokio::select! {
+            biased;
+            outcome = node.journal.tell(after, tail, follow, writer) => outcome,
+            () = reader.hung_up() => Ok(()),
         },
         Request::Lacks { blobs } => {
             let lacks: Vec<_> = blobs
                 .iter()
                 .take(LACKS_MOST)
-                .filter(|blob| !node.blobs.has(blob))
+                // Whoever asks will come back for the others.
+                .filter(|blob| !blobs::has_for_a_while(node, blob))
                 .map(|blob| blob.digest)
                 .collect();
             report(writer, &lacks).await
         }
-        Request::PutBlob { blob } => put_blob(node, &blob, &mut reader, writer).await,
-        Request::Apply => {
-            let signed = item(&mut reader, "a signed manifest").await?;
-            let applied = generation::apply(node, &signed).await?;
-            report(writer, &applied).await
+        Request::PutBlob { blob } => {
+            let kept = blobs::take(node, blob, &mut reader).await?;
+            blobs::keep_for_a_while(node, &kept.blob.digest);
+            writer.end().await
         }
+        Request::Blob(request) => blobs::answer(node, request, &mut reader, writer).await,
+        Request::Mesh => mesh::answer(node, writer).await,
+        Request::Apply { spread } => {
+            let signed = item(&mut reader, "a signed manifest").await?;
+            report(writer, &apply(node, &signed, spread).await?).await
+        }
+        Request::History => report(writer, &history::reports(node)?).await,
+        Request::Manifest { version } => report(writer, &history::manifest(node, version)?).await,
+        Request::Rollback { version } => report(writer, &rollback(node, version).await?).await,
+        Request::Confirm { version, swap } => {
+            report(writer, &probation::confirm(node, version, swap).await?).await
+        }
+        Request::Swap(request) => Box::pin(swap::answer(node, request, &mut reader, writer)).await,
+        Request::Record { slot, time_ms } => {
+            recordings::answer(node, &slot, time_ms, &mut reader, writer).await
+        }
+        Request::Dataset(request) => datasets::answer(node, request, &mut reader, writer).await,
         Request::Inspect { target } => inspection(node, &target, writer).await,
+        Request::UpdateRoot => {
+            let chain = item(&mut reader, "a chain of roots").await?;
+            let chain: Roots = note::read("chain of roots", &chain, Roots::BYTES_MAX)?;
+            let chain: Vec<&[u8]> = chain.roots.iter().map(|root| root.as_slice()).collect();
+            report(writer, &roots::update(node, &chain).await?).await
+        }
+        Request::Find { node: wanted } => report(writer, &node.find(&wanted)?).await,
+        Request::Forward { to } => orders::forward(node, to, reader, writer).await,
         Request::Call { name, function, form, timeout_ms, idempotent, trace } => {
             let arguments = item(&mut reader, "arguments").await?.to_vec();
             if arguments.len() > ARGUMENTS_TOTAL {
@@ -163,60 +202,72 @@ async fn answer(node: &Node, request: Request, mut reader: Reader, writer: &mut 
                 deadline: clock::deadline_in(timeout_ms.min(CALL_MOST_MS)),
                 idempotent,
                 trace,
+                rights: Rights::own(node.identity.id),
             };
             // Whoever asked may go away, which cancels the call.
             tokio::select! {
                 biased;
                 outcome = invoke(node, &call, writer) => outcome,
-                () = hung_up(&mut reader) => Ok(()),
+                () = reader.hung_up() => Ok(()),
             }
         }
     }
 }
 
+/// Applies a manifest, and says in the events what became of it.
+async fn apply(node: &Node, signed: &[u8], spread: bool) -> Outcome<Applied> {
+    let applied = generation::apply(node, signed, spread).await.inspect_err(|fault| refused(node, fault))?;
+    if !applied.already {
+        let (from, to, signers) = (applied.from, applied.to, applied.signers.clone());
+        node.journal.record(Happened::GenerationApplied { from, to, signers, over: None });
+    }
+    Ok(applied)
+}
+
+/// The same for the way back.
+async fn rollback(node: &Node, version: Option<u64>) -> Outcome<Applied> {
+    let applied = history::rollback(node, version).await.inspect_err(|fault| refused(node, fault))?;
+    let (from, to, instead_of) = (applied.from, applied.to, applied.instead_of);
+    node.journal.record(Happened::GenerationRolledBack { from, to, instead_of });
+    Ok(applied)
+}
+
+fn refused(node: &Node, fault: &Fault) {
+    node.journal.record(Happened::GenerationRefused { why: journal::why(fault) });
+}
+
 async fn invoke(node: &Node, call: &Invocation, writer: &mut Writer) -> Outcome<()> {
     let mut reply = node.invoke(call).await?;
+    let local = matches!(reply, Reply::Local(..));
+    if let Some(plugin) = reply.served_by().filter(|_| !call.trace) {
+        writer.note(&note::served(&plugin)).await?;
+    }
     loop {
-        match reply.next().await? {
+        let next = reply.next().await.inspect_err(|fault| {
+            if local {
+                node.note_trap(fault);
+            }
+        });
+        match next? {
             Next::Items(items) => writer.item(&items).await?,
-            Next::Note(note) => writer.frame(FrameKind::Note, &note.encode()?).await?,
+            Next::Note(note) => writer.note(&note.encode()?).await?,
             Next::End => return writer.end().await,
         }
     }
 }
 
-/// Returns when the other side has closed the connection.
-async fn hung_up(reader: &mut Reader) {
-    while let Ok(Some(_)) = reader.next().await {}
-}
-
-async fn report<T: Serialize>(writer: &mut Writer, report: &T) -> Outcome<()> {
+pub(super) async fn report<T: Serialize>(writer: &mut Writer, report: &T) -> Outcome<()> {
     writer.last(&note::write("report", report, REPORT_MAX)?).await
 }
 
 /// One item and the end of the request.
-async fn item(reader: &mut Reader, what: &str) -> Outcome<bytes::Bytes> {
+pub(super) async fn item(reader: &mut Reader, what: &str) -> Outcome<bytes::Bytes> {
     match tokio::time::timeout(PATIENCE, reader.piece()).await {
         Ok(Ok(Piece::Item(bytes))) => Ok(bytes),
         Ok(Ok(_)) => Err(Fault::new(Code::Protocol, format!("{what} did not follow the request"))),
         Ok(Err(fault)) => Err(fault),
         Err(_) => Err(Fault::new(Code::Protocol, format!("{what} did not come in time"))),
     }
-}
-
-async fn put_blob(node: &Node, blob: &BlobRef, reader: &mut Reader, writer: &mut Writer) -> Outcome<()> {
-    let mut put = node.blobs.put(blob)?;
-    loop {
-        match tokio::time::timeout(PATIENCE, reader.piece()).await {
-            Ok(Ok(Piece::Item(bytes))) => put.write(&bytes)?,
-            Ok(Ok(Piece::End)) => break,
-            Ok(Ok(_)) => return Err(Fault::new(Code::Protocol, "a blob is items and an end")),
-            Ok(Err(fault)) => return Err(fault),
-            Err(_) => return Err(Fault::new(Code::Protocol, "the blob did not come in time")),
-        }
-    }
-    put.commit()?;
-    writer.end().await
 }
 
 async fn logs(
@@ -261,13 +312,7 @@ async fn inspection(node: &Node, target: &str, writer: &mut Writer) -> Outcome<(
         .fix("`midplane plugins` lists both; `midplane inspect FILE` looks at a component file")
     })?;
     let wasm = node.blobs.read(&installed.entry.component)?;
-    let engine = node.engines.get(installed.engine);
-    let component =
-        node.cache.load(&node.engines, installed.engine, installed.entry.component.digest, &wasm).await?;
-    let kind = match &installed.runs {
-        Runs::Skill(_) | Runs::Policy(_) => installed.entry.kind,
-    };
-    let inspection =
-        inspect::component(engine, installed.engine, &component, &wasm, kind, &installed.entry.grants);
+    let Plugin { kind, grants, bindings, .. } = &installed.entry;
+    let inspection = inspect::component(&installed.code, &wasm, *kind, grants, bindings);
     report(writer, &inspection).await
 }

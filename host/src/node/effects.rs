@@ -3,10 +3,13 @@
 //! Which effects a kind has is decided by its WIT file; what their parameters may be is decided here. A policy can only
 //! narrow: no effect gives it more than the host allows anyway.
 
+use std::sync::Arc;
+
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::Node;
-use super::claims::Rules;
+use super::claims::{self, Rules};
 use super::links::LinkEvent;
 use crate::clock;
 use crate::log::Level;
@@ -17,43 +20,61 @@ use crate::policy::discovery::{self, Discovery};
 use crate::policy::machine::{Machine, Program};
 use crate::policy::routing::{self, Routing};
 use crate::policy::slot::Carry;
+use crate::policy::sync::Sync;
 use crate::policy::types::{Message, Setup, State};
+use crate::store::state::Kept;
+use crate::words::objects::{Handover, Kind, Plugin};
+use crate::words::{Digest, Fault, Outcome};
 
-use crate::words::objects::{Kind, Plugin};
-use crate::words::{Fault, Outcome};
+/// Names that one discovery slot may have looked up at a time.
+const LOOKUPS_MOST: usize = 16;
 
-/// What the three have in common.
+/// How old the state may be with which a component comes back: half of the life of the claims in it.
+const OWN_MOST_MS: u64 = claims::RENEW_MS;
+
+/// What they have in common.
 pub struct Base {
-    node: Node,
-    slot: String,
+    pub(super) node: Node,
+    pub(super) slot: String,
+    component: Digest,
     config: String,
     runtime: Handle,
     now: u64,
 }
 
 impl Base {
-    fn new(node: &Node, entry: &Plugin) -> Self {
+    pub(super) fn new(node: &Node, entry: &Plugin) -> Self {
         let (slot, config) = (entry.slot.clone(), entry.config.clone());
-        Self { node: node.clone(), slot, config, runtime: Handle::current(), now: 0 }
+        let component = entry.component.digest;
+        Self { node: node.clone(), slot, component, config, runtime: Handle::current(), now: 0 }
     }
 
-    /// The state that a policy of this slot saved last.
+    /// What a policy starts from in a slot that nobody has: its own last state, or that of who had the slot last, if the manifest lets
+    /// it be handed over.
     pub fn kept(node: &Node, entry: &Plugin) -> Option<State> {
-        match node.store.policy(&entry.slot) {
-            Ok(kept) => kept.map(|(state, _)| state),
-            Err(fault) => {
-                node.log.host(Level::Warn, &format!("{}: its state cannot be read: {fault}", entry.slot));
-                None
-            }
-        }
+        let kept = states(node, &entry.slot);
+        let own = kept.iter().find(|kept| kept.component == entry.component.digest);
+        let newest = kept.first().filter(|_| entry.handover != Handover::None);
+        own.or(newest).map(|kept| kept.state.clone())
     }
 
-    fn setup(&mut self, handover: Option<State>) -> Setup {
-        let kept = self.node.store.policy(&self.slot).ok().flatten().map_or(0, |(_, now)| now);
+    /// What this very component saved last in its slot, unless that says nothing of the mesh any more.
+    pub fn own(node: &Node, entry: &Plugin) -> Option<State> {
+        let oldest = clock::now_ms().saturating_sub(OWN_MOST_MS);
+        let mut kept = states(node, &entry.slot).into_iter();
+        let own = kept.find(|kept| kept.component == entry.component.digest && kept.now >= oldest);
+        own.map(|kept| kept.state)
+    }
+
+    pub(super) fn setup(&mut self, handover: Option<State>) -> Setup {
+        let seen = self.node.store.last_seen(&self.slot).unwrap_or_else(|fault| {
+            unreadable(&self.node, &self.slot, &fault);
+            None
+        });
         let mut seed = [0_u8; 8];
         let _ = getrandom::fill(&mut seed);
         let wall = clock::now_ms();
-        self.now = self.now.max(kept).max(wall);
+        self.now = self.now.max(seen.unwrap_or(0)).max(wall);
         let identity = &self.node.identity;
         Setup {
             node: identity.id.to_string(),
@@ -68,14 +89,14 @@ impl Base {
         }
     }
 
-    fn send(&self, message: Message) {
+    pub(super) fn send(&self, message: Message) {
         let Ok(peer) = message.peer.parse() else { return };
         if let Some(channel) = self.node.links.channel(&peer, &self.slot) {
             channel.push(message.bytes);
         }
     }
 
-    fn reset_channels(&self) {
+    pub(super) fn reset_channels(&self) {
         for link in self.node.links.all().values() {
             if let Some(channel) = link.channels.get(&self.slot) {
                 channel.reset();
@@ -83,11 +104,23 @@ impl Base {
         }
     }
 
-    fn keep(&self, state: &State) {
-        if let Err(fault) = self.node.store.set_policy(&self.slot, state, clock::now_ms()) {
+    pub(super) fn keep(&self, state: &State) {
+        if let Err(fault) = self.node.store.keep_state(&self.slot, &self.component, state, clock::now_ms()) {
             self.node.log.host(Level::Error, &format!("{}: its state was not kept: {fault}", self.slot));
         }
     }
+}
+
+/// What was saved in a slot, the newest first; nothing when it cannot be read.
+fn states(node: &Node, slot: &str) -> Vec<Kept> {
+    node.store.states(slot).unwrap_or_else(|fault| {
+        unreadable(node, slot, &fault);
+        Vec::new()
+    })
+}
+
+fn unreadable(node: &Node, slot: &str, fault: &Fault) {
+    node.log.host(Level::Warn, &format!("{slot}: its state cannot be read: {fault}"));
 }
 
 /// The part of [`Carry`] that all kinds share.
@@ -97,6 +130,9 @@ macro_rules! carry_base {
             self.base.setup(handover)
         }
 
+        super::effects::carry_base!(but_setup);
+    };
+    (but_setup) => {
         fn send(&mut self, message: Message) {
             self.base.send(message);
         }
@@ -109,11 +145,17 @@ macro_rules! carry_base {
             self.base.keep(state);
         }
 
+        fn failed(&mut self, fault: &Fault) {
+            let (slot, why) = (self.base.slot.clone(), super::journal::why(fault));
+            self.base.node.journal.record(crate::words::event::Happened::PolicyRestarted { slot, why });
+        }
+
         fn log(&mut self, level: Level, text: &str) {
             self.base.node.log.plugin(&self.base.slot, level, text);
         }
     };
 }
+pub(super) use carry_base;
 
 /// Carries out what routing decides.
 pub struct CarryRouting {
@@ -138,19 +180,21 @@ impl Carry<Routing> for CarryRouting {
                 let refused = match &generation.manifest {
                     None => Some("no manifest is applied yet".to_owned()),
                     Some(manifest) => {
-                        let rules = Rules { trusted: &node.identity.trusted, manifest, now: clock::now_ms() };
+                        let trusted = node.trusted.load();
+                        let rules = Rules { trusted: &trusted, manifest, now: clock::now_ms() };
                         node.claims.learn(&claim, &rules).err().map(|fault| fault.to_string())
                     }
                 };
                 if let Some(why) = &refused {
                     let text = format!("{} may not serve {}: {why}", short(&claim.node), claim.name);
-                    node.log.host(Level::Warn, &text);
+                    // As a line of the plugin: it may cause as many as it likes.
+                    node.log.plugin(&self.base.slot, Level::Warn, &text);
                 }
                 let routing::Claim { name, node, serial, .. } = claim;
                 vec![routing::Event::Learned(routing::LearnOutcome { name, node, serial, refused })]
             }
             routing::Effect::PlansChanged(names) => {
-                node.plans.forget(names.as_deref());
+                node.plans.outdate(names.as_deref());
                 Vec::new()
             }
             routing::Effect::Base(_) => Vec::new(),
@@ -188,26 +232,33 @@ impl Carry<Admission> for CarryAdmission {
 pub struct CarryDiscovery {
     base: Base,
     resolve: Vec<String>,
+    lookups: Arc<Semaphore>,
 }
 
 impl CarryDiscovery {
     /// For this slot, with its grants.
     pub fn boxed(node: &Node, entry: &Plugin) -> Box<dyn Carry<Discovery>> {
-        Box::new(Self { base: Base::new(node, entry), resolve: entry.grants.resolve.clone() })
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MOST));
+        Box::new(Self { base: Base::new(node, entry), resolve: entry.grants.resolve.clone(), lookups })
     }
 
     fn resolve(&self, name: String) -> Vec<discovery::Event> {
         let host = name.rsplit_once(':').map_or(name.as_str(), |(host, _)| host);
         if !self.resolve.iter().any(|granted| granted == "*" || granted == host) {
             let error = format!("missing-grant: grants.resolve = [{host:?}]");
-            let text = format!("{}: may not look up {host}; {error}", self.base.slot);
-            self.base.node.log.host(Level::Warn, &text);
+            let text = format!("may not look up {host}; {error}");
+            self.base.node.log.plugin(&self.base.slot, Level::Warn, &text);
             return vec![resolved(name, Vec::new(), Some(error))];
         }
+        let Ok(place) = self.lookups.clone().try_acquire_owned() else {
+            let error = format!("{LOOKUPS_MOST} names are being looked up already");
+            return vec![resolved(name, Vec::new(), Some(error))];
+        };
         let node = self.base.node.clone();
         let slot = self.base.slot.clone();
         self.base.runtime.spawn(async move {
             let found = lookup(&name).await;
+            drop(place);
             let event = match found {
                 Ok(addresses) => resolved(name, addresses.iter().map(ToString::to_string).collect(), None),
                 Err(fault) => resolved(name, Vec::new(), Some(fault.to_string())),
@@ -227,7 +278,7 @@ impl Carry<Discovery> for CarryDiscovery {
             discovery::Effect::Dial(target) => {
                 let _runtime = self.base.runtime.enter();
                 if let Err(fault) = node.dials.want(node, &self.base.slot, &target) {
-                    node.log.host(Level::Warn, &format!("{}: {fault}", self.base.slot));
+                    node.log.plugin(&self.base.slot, Level::Warn, &fault.to_string());
                     let error = Some(fault.to_string());
                     return vec![discovery::Event::Dialled(discovery::DialOutcome {
                         target,
@@ -238,7 +289,7 @@ impl Carry<Discovery> for CarryDiscovery {
                 Vec::new()
             }
             discovery::Effect::HangUp(target) => {
-                if let Some(peer) = node.dials.hang_up(&target.address) {
+                if let Some(peer) = node.dials.hang_up(&self.base.slot, &target.address) {
                     let _ = node.events.try_send(LinkEvent::HangUp(peer));
                 }
                 Vec::new()
@@ -264,7 +315,10 @@ pub fn try_start(node: &Node, entry: &Plugin, program: &Program) -> Outcome<()> 
         Kind::Discovery => start::<Discovery>(program, &setup),
         Kind::Admission => start::<Admission>(program, &setup),
         Kind::Routing => start::<Routing>(program, &setup),
-        Kind::Skill => Err(Fault::new(crate::words::Code::Internal, "a skill is not a policy")),
+        Kind::Sync => start::<Sync>(program, &setup),
+        kind @ (Kind::Skill | Kind::Gateway) => {
+            Err(Fault::new(crate::words::Code::Internal, format!("a {kind} is not a policy")))
+        }
     }
 }
 
@@ -272,6 +326,6 @@ fn resolved(name: String, addresses: Vec<String>, error: Option<String>) -> disc
     discovery::Event::Resolved(discovery::Resolution { name, addresses, error })
 }
 
-fn short(id: &str) -> &str {
+pub(super) fn short(id: &str) -> &str {
     id.get(..8).unwrap_or(id)
 }

@@ -4,38 +4,75 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use arc_swap::ArcSwapOption;
+
 use super::Node;
+use super::canary;
 use super::effects;
 use super::fetch;
-use super::links::LinkEvent;
-use super::slots::{self, AnySlot};
+use super::gateway;
+use super::given;
+use super::outward::Around;
+use super::publish::{Course, Staged};
+use super::slots::AnySlot;
+use super::swap;
+use super::{probation, probe, spread};
 use crate::clock;
+use crate::decisions::changes;
 use crate::decisions::update;
 use crate::log::Level;
 use crate::policy::admission::Admission;
 use crate::policy::discovery::Discovery;
 use crate::policy::machine::Program;
 use crate::policy::routing::Routing;
-use crate::policy::slot::Slot;
-use crate::store::trust::Current;
-use crate::wasm::engine;
+use crate::policy::slot::{Health, Slot};
+use crate::policy::sync::Sync;
+use crate::store::current::{Current, Past, Probation};
+use crate::store::trust::TrustState;
+use crate::wasm::cache::Compiled;
+use crate::wasm::gateway::Gateway;
 use crate::wasm::guest;
 use crate::wasm::preflight;
 use crate::wasm::workload::Workload;
 use crate::words::control::Applied;
-use crate::words::objects::{Kind, Manifest, Plugin};
+use crate::words::mount::Mount;
+use crate::words::objects::{BlobRef, Kind, Manifest, Plugin};
 use crate::words::{Code, Digest, Fault, Name, Outcome};
 
 /// One plugin that runs.
 pub struct Installed {
     /// Its manifest entry.
     pub entry: Plugin,
-    /// Which engine runs it.
-    pub engine: engine::Kind,
+    /// Its code, with the engine that runs it.
+    pub code: Arc<Compiled>,
     /// Calls served.
     pub served: AtomicU64,
+    /// Calls that ended by a fault of the plugin.
+    pub failed: AtomicU64,
+    /// The last such fault.
+    pub last_fault: ArcSwapOption<Fault>,
+    /// Where another component is tried beside it.
+    pub canary: canary::Seat,
     /// The running thing.
     pub runs: Runs,
+}
+
+impl Installed {
+    /// How it is doing, if it is a policy.
+    pub fn health(&self) -> Option<Health> {
+        match &self.runs {
+            Runs::Policy(slot) => Some(slot.health()),
+            Runs::Skill(_) | Runs::Gateway(_) => None,
+        }
+    }
+
+    /// Why an instance of it was ended last.
+    pub fn last_fault(&self) -> Option<Fault> {
+        match self.health() {
+            Some(health) => health.last_fault,
+            None => self.last_fault.load_full().map(|fault| (*fault).clone()),
+        }
+    }
 }
 
 /// What a plugin is while it runs.
@@ -43,6 +80,8 @@ pub struct Installed {
 pub enum Runs {
     /// A skill.
     Skill(Arc<Workload>),
+    /// A gateway.
+    Gateway(Arc<Gateway>),
     /// A policy.
     Policy(AnySlot),
 }
@@ -53,16 +92,26 @@ pub struct Generation {
     pub version: u64,
     /// The manifest; none before the first.
     pub manifest: Option<Arc<Manifest>>,
+    /// The version that would run without the rollback that holds this one.
+    pub instead_of: Option<u64>,
+    /// Why the node went back by itself from that version.
+    pub returned: Option<String>,
+    /// When it was published.
+    pub since: clock::Instant,
     /// Every plugin of this node, by slot.
     pub plugins: BTreeMap<String, Arc<Installed>>,
     /// Skills by the names they serve.
     pub skills: HashMap<Name, Arc<Installed>>,
+    /// Gateways with their mounts, those that go first in front.
+    pub mounts: Vec<(Mount, Arc<Installed>)>,
     /// The routing policy.
     pub routing: Option<Slot<Routing>>,
     /// The admission policy.
     pub admission: Option<Slot<Admission>>,
     /// The discovery policies.
     pub discovery: Vec<Slot<Discovery>>,
+    /// Datasets, with the slot that syncs each.
+    pub datasets: BTreeMap<String, (String, Slot<Sync>)>,
 }
 
 impl Generation {
@@ -71,14 +120,23 @@ impl Generation {
         Self::new(0, None, BTreeMap::new())
     }
 
-    fn new(version: u64, manifest: Option<Arc<Manifest>>, plugins: BTreeMap<String, Arc<Installed>>) -> Self {
+    pub(super) fn new(
+        version: u64,
+        manifest: Option<Arc<Manifest>>,
+        plugins: BTreeMap<String, Arc<Installed>>,
+    ) -> Self {
         let mut generation = Self {
             version,
             manifest,
+            instead_of: None,
+            returned: None,
+            since: clock::monotonic(),
             skills: HashMap::new(),
+            mounts: gateway::mounts(plugins.values()),
             routing: None,
             admission: None,
             discovery: Vec::new(),
+            datasets: BTreeMap::new(),
             plugins: BTreeMap::new(),
         };
         for installed in plugins.values() {
@@ -89,7 +147,13 @@ impl Generation {
                 Runs::Policy(AnySlot::Routing(slot)) => generation.routing = Some(slot.clone()),
                 Runs::Policy(AnySlot::Admission(slot)) => generation.admission = Some(slot.clone()),
                 Runs::Policy(AnySlot::Discovery(slot)) => generation.discovery.push(slot.clone()),
-                Runs::Skill(_) => {}
+                Runs::Policy(AnySlot::Sync(slot)) => {
+                    for dataset in &installed.entry.datasets {
+                        let found = (installed.entry.slot.clone(), slot.clone());
+                        generation.datasets.insert(dataset.clone(), found);
+                    }
+                }
+                Runs::Skill(_) | Runs::Gateway(_) => {}
             }
         }
         generation.plugins = plugins;
@@ -100,8 +164,15 @@ impl Generation {
     pub fn policies(&self) -> impl Iterator<Item = (&Arc<Installed>, &AnySlot)> {
         self.plugins.values().filter_map(|installed| match &installed.runs {
             Runs::Policy(slot) => Some((installed, slot)),
-            Runs::Skill(_) => None,
+            Runs::Skill(_) | Runs::Gateway(_) => None,
         })
+    }
+
+    /// What its plans are made by.
+    pub(super) fn routed_by(&self) -> Option<(&str, &Digest, &str)> {
+        let routing = self.plugins.values().find(|installed| installed.entry.kind == Kind::Routing)?;
+        let Plugin { slot, component, config, .. } = &routing.entry;
+        Some((slot, &component.digest, config))
     }
 
     /// Saves and stops the policies.
@@ -113,49 +184,91 @@ impl Generation {
 }
 
 /// A plugin that is ready to take its place.
-enum Prepared {
+pub(super) enum Prepared {
     Unchanged(Arc<Installed>),
-    Skill(engine::Kind, Arc<Workload>),
-    Policy(Program),
+    Skill(Arc<Compiled>, Arc<Workload>),
+    Gateway(Arc<Compiled>, Arc<Gateway>),
+    Policy(Arc<Compiled>, Program),
 }
 
 /// Brings back the generation that ran last. Needs no network; what is expired goes on.
 pub async fn restore(node: &Node) -> Outcome<()> {
     let Some((current, signed)) = node.trust_files.current()? else { return Ok(()) };
-    let opened = update::restore_manifest(&node.identity.trusted, current.version, &signed)?;
+    let current = probation::count_start(node, current)?;
+    let opened = update::restore_manifest(&node.trusted.load(), current.version, &signed)?;
     let manifest = opened.object;
-    let (prepared, _) = prepare(node, &manifest).await?;
-    publish(node, manifest, prepared).await?;
+    let (prepared, current) = swap::prepare_again(node, current, &manifest).await?;
+    let staged = Staged::new(node, manifest, prepared, Course::Forward).await?;
+    staged.publish(node, &current).await;
     node.log.host(Level::Info, &format!("generation {} is back", current.version));
     Ok(())
 }
 
-/// Applies a signed manifest. On an error nothing has changed.
-pub async fn apply(node: &Node, signed: &[u8]) -> Outcome<Applied> {
+/// Applies a signed manifest, which is passed on to peers or not. On an error nothing has changed.
+pub async fn apply(node: &Node, signed: &[u8], spread: bool) -> Outcome<Applied> {
     node.check_running()?;
     let mut trust = node.trust.lock().await;
+    if let Some(applied) = spread::again(node, signed, trust.manifest_floor, spread).await? {
+        return Ok(applied);
+    }
     let now = clock::now_ms().max(trust.time_floor);
-    let opened = update::accept_manifest(&node.identity.trusted, trust.manifest_floor, signed, now)?;
+    let opened = update::accept_manifest(&node.trusted.load(), trust.manifest_floor, signed, now)?;
     let manifest = opened.object;
     let version = manifest.version;
     let from = node.generation.load().version;
     let (prepared, fetched) = prepare(node, &manifest).await?;
+    // A pointer that is damaged names nothing that could be kept; the new one takes its place.
+    let before = match node.trust_files.pointer() {
+        Err(fault) if fault.code == Code::BadObject => None,
+        read => read?,
+    };
+    let change = change(node, &manifest);
+    let probation_ms = manifest.probation_ms;
+    let staged = Staged::new(node, manifest, prepared, Course::Forward).await?;
+    let new = Past {
+        version,
+        digest: Digest::of(signed),
+        since: now,
+        signers: opened.signers,
+        change,
+        settled: false,
+    };
+    let current = Current::after(before.as_ref(), new);
+    // Where there is nothing to go back to, there is nothing to watch for.
+    let watched = !current.others.is_empty();
+    let probation = watched.then(|| Probation {
+        until: now.saturating_add(probation_ms),
+        confirm: staged.wants_confirmation(),
+        starts: 0,
+    });
+    let current = Current { settled: !watched, probation, ..current };
+    let current = if spread { current } else { current.keep_back() };
+    let raised = TrustState { manifest_floor: version, time_floor: now, ..trust.clone() };
     // Floors before the pointer: a crash in between leaves the old generation and a floor that a higher version passes.
-    trust.manifest_floor = version;
-    trust.time_floor = now;
-    node.trust_files.save(&trust)?;
-    node.trust_files.keep_generation(version, signed)?;
-    node.trust_files.publish(&Current { version, digest: Digest::of(signed), since: now })?;
-    let mut applied = publish(node, manifest, prepared).await?;
-    applied.from = from;
-    applied.signers = opened.signers;
+    let written = node.reserve.with(|| {
+        node.trust_files.keep_generation(version, signed)?;
+        node.trust_files.save(&raised)
+    });
+    let staged = staged.once(node, written).await?;
+    *trust = raised;
+    let written = node.reserve.with(|| node.trust_files.publish(&current));
+    let staged = staged.once(node, written).await?;
+    node.spread.took(version, Some(&current));
+    let mut applied = staged.publish(node, &current).await;
     applied.fetched = fetched;
     node.log.host(Level::Info, &format!("generation {version} is published; before it ran {from}"));
     Ok(applied)
 }
 
+/// What a manifest changes against what runs, in a line.
+fn change(node: &Node, manifest: &Manifest) -> String {
+    let old = node.generation.load_full();
+    let (label, tags) = (&node.identity.label, &node.identity.membership.tags);
+    changes::between(old.manifest.as_deref().map(Into::into), manifest.into(), label, tags).summary()
+}
+
 /// Everything that can fail: blobs, compiling, preflight, one instance each. Changes nothing that runs.
-async fn prepare(node: &Node, manifest: &Manifest) -> Outcome<(Vec<(Plugin, Prepared)>, u32)> {
+pub(super) async fn prepare(node: &Node, manifest: &Manifest) -> Outcome<(Vec<(Plugin, Prepared)>, u32)> {
     let old = node.generation.load_full();
     let (label, tags) = (&node.identity.label, &node.identity.membership.tags);
     let mine: Vec<&Plugin> =
@@ -168,7 +281,7 @@ async fn prepare(node: &Node, manifest: &Manifest) -> Outcome<(Vec<(Plugin, Prep
             Some(installed) => Prepared::Unchanged(installed.clone()),
             None => {
                 if !node.blobs.has(&entry.component) {
-                    fetch::blob(node, &entry.component).await?;
+                    fetch_component(node, entry).await?;
                     fetched += 1;
                 }
                 prepare_plugin(node, entry).await?
@@ -179,6 +292,12 @@ async fn prepare(node: &Node, manifest: &Manifest) -> Outcome<(Vec<(Plugin, Prep
     Ok((prepared, fetched))
 }
 
+async fn fetch_component(node: &Node, entry: &Plugin) -> Outcome<()> {
+    let BlobRef { digest, length } = entry.component;
+    // Boxed: most applies fetch nothing.
+    Box::pin(fetch::blob(node, &digest, Some(length), None)).await.map(drop)
+}
+
 /// Whether the running thing can go on as it is.
 fn same_code(old: &Plugin, new: &Plugin) -> bool {
     let key = |plugin: &Plugin| {
@@ -187,7 +306,9 @@ fn same_code(old: &Plugin, new: &Plugin) -> bool {
             plugin.component,
             plugin.config.clone(),
             plugin.protocol.clone(),
+            plugin.datasets.clone(),
             plugin.grants.clone(),
+            plugin.bindings.clone(),
             plugin.limits,
             plugin.instances,
         )
@@ -196,86 +317,65 @@ fn same_code(old: &Plugin, new: &Plugin) -> bool {
 }
 
 async fn prepare_plugin(node: &Node, entry: &Plugin) -> Outcome<Prepared> {
-    let at = |fault: Fault| Fault { what: format!("{}: {}", entry.slot, fault.what), ..fault };
-    let wasm = node.blobs.read(&entry.component).map_err(at)?;
-    let kind = preflight::engine_for(entry.kind, &wasm).map_err(at)?;
-    let component = node.cache.load(&node.engines, kind, entry.component.digest, &wasm).await.map_err(at)?;
-    let engine = node.engines.get(kind);
-    let exports = preflight::check_world(entry.kind, &entry.slot, engine, &component)?;
+    let code = code(node, entry).await;
+    let code = code.map_err(|fault| Fault { what: format!("{}: {}", entry.slot, fault.what), ..fault })?;
+    let (engine, component) = (code.engine(), &code.component);
+    let exports = preflight::check_world(entry.kind, &entry.slot, engine, component)?;
     let digest = entry.component.digest.to_string();
+    let (engines, instances) = (node.engines.clone(), &entry.instances);
     match entry.kind {
         Kind::Skill => {
-            let plugin = Arc::new(guest::Plugin {
-                slot: entry.slot.clone(),
-                digest,
-                limits: entry.limits,
-                grants: entry.grants.clone(),
-                log: node.log.clone(),
-                node: node.facts.clone(),
-            });
-            let workload =
-                Workload::prepare(node.engines.clone(), kind, &component, plugin, &entry.instances, exports)
-                    .await?;
-            Ok(Prepared::Skill(kind, workload))
+            let plugin = workload_plugin(node, entry)?;
+            let workload = Workload::prepare(engines, code.clone(), plugin, instances, exports).await?;
+            probe::skill(node, entry, &workload).await?;
+            Ok(Prepared::Skill(code, workload))
         }
-        Kind::Discovery | Kind::Admission | Kind::Routing => {
-            let program = Program::new(engine, &component, &entry.slot, &digest, entry.limits.memory)?;
+        Kind::Gateway => {
+            let plugin = workload_plugin(node, entry)?;
+            let handler = preflight::handler(&entry.slot, engine, component)?;
+            let gateway = Gateway::prepare(engines, code.clone(), plugin, instances, handler).await?;
+            probe::gateway(entry, &gateway).await?;
+            Ok(Prepared::Gateway(code, gateway))
+        }
+        Kind::Discovery | Kind::Admission | Kind::Routing | Kind::Sync => {
+            let program = Program::new(engine, component, &entry.slot, &digest, entry.limits.memory)?;
             effects::try_start(node, entry, &program)?;
-            Ok(Prepared::Policy(program))
+            Ok(Prepared::Policy(code, program))
         }
     }
 }
 
-/// Puts everything in its place. From the pointer on, new calls meet the new plugins; calls in flight keep the old ones alive.
-async fn publish(node: &Node, manifest: Manifest, prepared: Vec<(Plugin, Prepared)>) -> Outcome<Applied> {
-    let old = node.generation.load_full();
-    let mut applied = Applied { to: manifest.version, ..Applied::default() };
-    let mut plugins = BTreeMap::new();
-    for (entry, ready) in prepared {
-        let slot = entry.slot.clone();
-        let before = old.plugins.get(&slot);
-        match (&ready, before) {
-            (Prepared::Unchanged(_), _) => applied.unchanged.push(slot.clone()),
-            (_, Some(_)) => applied.changed.push(slot.clone()),
-            (_, None) => applied.added.push(slot.clone()),
-        }
-        let (engine, runs, served) = match ready {
-            Prepared::Unchanged(installed) => {
-                let served = installed.served.load(std::sync::atomic::Ordering::Relaxed);
-                (installed.engine, installed.runs.clone(), served)
-            }
-            Prepared::Skill(engine, workload) => (engine, Runs::Skill(workload), 0),
-            Prepared::Policy(program) => {
-                let before = before.map(|installed| &installed.runs);
-                (engine::Kind::Policy, Runs::Policy(slots::seat(node, &entry, program, before).await?), 0)
-            }
-        };
-        let installed = Installed { entry, engine, served: AtomicU64::new(served), runs };
-        plugins.insert(slot, Arc::new(installed));
+/// The code of a plugin, compiled if it is not yet.
+async fn code(node: &Node, entry: &Plugin) -> Outcome<Arc<Compiled>> {
+    let digest = entry.component.digest;
+    if let Some(code) = node.cache.find(entry.kind, digest)? {
+        return Ok(code);
     }
-    applied.removed = old.plugins.keys().filter(|slot| !plugins.contains_key(*slot)).cloned().collect();
-    let generation = Arc::new(Generation::new(manifest.version, Some(Arc::new(manifest)), plugins));
-    let before = clock::monotonic();
-    node.generation.store(generation.clone());
-    applied.publish_us = u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX);
-    node.plans.forget(None);
-    settle(node, &old, &generation).await;
-    Ok(applied)
+    let wasm = match node.blobs.read(&entry.component) {
+        // It rotted here and was taken away; a peer may have it whole.
+        Err(rotten) if rotten.code == Code::DigestMismatch => {
+            fetch_component(node, entry).await.map_err(|_| rotten)?;
+            node.blobs.read(&entry.component)
+        }
+        read => read,
+    };
+    node.cache.compile(entry.kind, digest, &wasm?).await
 }
 
-/// Tells everybody what the new pointer means, and ends what nobody uses any more.
-async fn settle(node: &Node, old: &Generation, new: &Generation) {
-    for (installed, slot) in old.policies() {
-        let kept =
-            new.plugins.get(&installed.entry.slot).is_some_and(|now| matches!(now.runs, Runs::Policy(_)));
-        if !kept {
-            slot.stop().await;
-        }
-    }
-    slots::tell_serving(node, old, new).await;
-    slots::tell_hints(node, old, new).await;
-    // The link loop tells new slots of the links, and the peers of the slots.
-    let _ = node.events.send(LinkEvent::GenerationChanged).await;
+/// What all instances of a workload share.
+fn workload_plugin(node: &Node, entry: &Plugin) -> Outcome<Arc<guest::Plugin>> {
+    Ok(Arc::new(guest::Plugin {
+        slot: entry.slot.clone(),
+        digest: entry.component.digest.to_string(),
+        limits: entry.limits,
+        drain_ms: entry.drain_ms,
+        grants: entry.grants.clone(),
+        bindings: entry.bindings.clone(),
+        log: node.log.clone(),
+        node: node.facts.clone(),
+        outward: Arc::new(Around(Arc::downgrade(node))),
+        given: given::given(node, entry)?,
+    }))
 }
 
 /// Finds a skill by name.

@@ -2,6 +2,7 @@
 //!
 //! Both ends say hello, then both show their membership. Whether there will be a link is decided by [`super::links`].
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
@@ -10,12 +11,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::links::{Greeted, LinkEvent};
-use super::{Node, NodeInner};
+use super::{Node, NodeInner, journal};
+use crate::clock::{self, Instant};
 use crate::decisions::hello::judge;
+use crate::decisions::sparing::Sparing;
 use crate::log::Level;
 use crate::net::endpoint;
 use crate::net::{FrameReader, FrameWriter, Piece};
 use crate::words::envelope::{decode_start, encode_start};
+use crate::words::event::Happened;
 use crate::words::frame::Exchange;
 use crate::words::hello::{GREETING_MAX, Greeting, Hello};
 use crate::words::{Code, Fault, NodeId, Outcome};
@@ -28,9 +32,15 @@ const GREETINGS_MOST: usize = 256;
 /// Takes in those who dial, for as long as the node runs.
 pub async fn accept(node: Node) {
     let mut greetings = JoinSet::new();
+    let mut refusals = Refusals { since: clock::monotonic(), sparing: Sparing::default() };
     loop {
         tokio::select! {
-            Some(_) = greetings.join_next(), if !greetings.is_empty() => {}
+            Some(greeted) = greetings.join_next(), if !greetings.is_empty() => {
+                if let Ok((address, Err(fault))) = greeted {
+                    refusals.tell(&node, address, &fault);
+                }
+            }
+            () = refusals.wait() => refusals.sum_up(&node),
             arrival = node.endpoint.accept(), if greetings.len() < GREETINGS_MOST => {
                 let Some(arrival) = arrival else { return };
                 let node = node.clone();
@@ -40,12 +50,45 @@ pub async fn accept(node: Node) {
                         Ok((connection, peer)) => greet(&node, connection, peer, false).await,
                         Err(fault) => Err(fault),
                     };
-                    if let Err(fault) = outcome {
-                        node.log.host(Level::Info, &format!("{address} did not get in: {fault}"));
-                    }
+                    (address, outcome)
                 });
             }
         }
+    }
+}
+
+/// Those who did not get in. Anybody can knock as often as they like, so only a few are told one by one.
+struct Refusals {
+    since: Instant,
+    sparing: Sparing,
+}
+
+impl Refusals {
+    fn tell(&mut self, node: &NodeInner, address: SocketAddr, fault: &Fault) {
+        self.sum_up(node);
+        if self.sparing.say(self.now()) {
+            node.log.host(Level::Info, &format!("{address} did not get in: {fault}"));
+            let (address, why) = (address.to_string(), journal::why(fault));
+            node.journal.record(Happened::PeerRefused { peer: None, address, why });
+        }
+    }
+
+    fn sum_up(&mut self, node: &NodeInner) {
+        if let Some(count) = self.sparing.over(self.now()) {
+            node.log.host(Level::Info, &format!("{count} more did not get in lately"));
+        }
+    }
+
+    /// Waits until there is something to sum up.
+    async fn wait(&self) {
+        match self.sparing.wait(self.now()) {
+            Some(time) => tokio::time::sleep(time).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        clock::monotonic().saturating_duration_since(self.since)
     }
 }
 
@@ -122,7 +165,7 @@ async fn streams(
 }
 
 fn hello(node: &NodeInner) -> Hello {
-    Hello::new(&node.identity.trusted.mesh, node.identity.boot, node.identity.random)
+    Hello::new(&node.identity.mesh, node.identity.boot, node.identity.random)
 }
 
 /// Sends a greeting.

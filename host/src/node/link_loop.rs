@@ -13,15 +13,16 @@ use tokio_util::task::AbortOnDropHandle;
 use super::channel::{Channel, ChannelStream, Opening};
 use super::links::{Greeted, Link, LinkEvent};
 use super::peering::{self, Peering};
-use super::{Node, serve, slots};
+use super::{Node, journal, roots, serve, slots};
 use crate::clock;
 use crate::decisions::hello::{Duplicate, LinkIdentity, duplicate};
 use crate::decisions::{trust, update};
-use crate::log::Level;
+use crate::log::{self, Level};
 use crate::net::endpoint;
 use crate::policy::types::BaseEvent;
+use crate::words::event::Happened;
 use crate::words::hello::Greeting;
-use crate::words::objects::Membership;
+use crate::words::objects::{Kind, Membership};
 use crate::words::{Code, Fault, NodeId, Outcome, Trust};
 
 /// Peers that may wait for admission at the same time.
@@ -78,6 +79,7 @@ impl Table {
                 }
             }
             LinkEvent::GenerationChanged => self.generation_changed().await,
+            LinkEvent::RootChanged => self.root_changed().await,
         }
         self.publish();
     }
@@ -132,7 +134,7 @@ impl Table {
     }
 
     fn verify(&self, signed: &[u8], peer: &NodeId) -> Outcome<Membership> {
-        update::accept_membership(&self.node.identity.trusted, signed, peer, clock::now_ms())
+        update::accept_membership(&self.node.trusted.load(), signed, peer, clock::now_ms())
             .map(|opened| opened.object)
     }
 
@@ -144,7 +146,7 @@ impl Table {
         let (verdict, mut why) = match &generation.admission {
             None => (Trust::Pending, "no admission policy runs on this node".to_owned()),
             Some(slot) => match slot.ask(|machine| machine.admit(clock::now_ms(), &request)) {
-                Ok(verdict) => (peering::from_policy(verdict.trust), verdict.reason),
+                Ok(verdict) => (peering::from_policy(verdict.trust), log::clean(&verdict.reason)),
                 // While admission is down those who are in stay in, and nobody else comes in.
                 Err(_) if peering.link.is_some() => return,
                 Err(fault) => (Trust::Pending, fault.to_string()),
@@ -165,6 +167,9 @@ impl Table {
         self.publish();
         let Some(peering) = self.peers.get_mut(peer) else { return };
         if trust < Trust::Basic {
+            let address = peering.known.address.clone();
+            let refused = Happened::PeerRefused { peer: Some(*peer), address, why: journal::shorten(&why) };
+            self.node.journal.record(refused);
             peering.known.why = Some(format!("not admitted here: {why}"));
             peering.serving = None;
             peering.send(Greeting::Pending { reason: why });
@@ -178,6 +183,9 @@ impl Table {
             peering.send(Greeting::Welcome(peering::welcome(&self.node, &peering.known.address)));
             peering.known.why = Some("waits to be admitted by the peer".to_owned());
         }
+        if before != trust {
+            self.node.journal.record(Happened::PeerAdmitted { peer: *peer, trust });
+        }
         self.link_up(peer, before != trust).await;
     }
 
@@ -187,8 +195,10 @@ impl Table {
             Greeting::Welcome(welcome) | Greeting::Changed(welcome) => {
                 peering.welcome = Some(welcome);
                 self.link_up(&peer, true).await;
+                self.offer_roots(&peer).await;
             }
             Greeting::Pending { reason } => {
+                let reason = log::clean(&reason);
                 peering.welcome = None;
                 if peering.trust >= Trust::Basic {
                     peering.known.why = Some(format!("not admitted there: {reason}"));
@@ -199,6 +209,8 @@ impl Table {
                 peering.known.why = Some(fault.to_string());
                 endpoint::close(&peering.connection, fault.code, &fault.what);
             }
+            // Roots are taken before they come here.
+            Greeting::Roots { .. } => {}
             Greeting::Hello(_) | Greeting::Show { .. } => {
                 endpoint::close(&peering.connection, Code::Protocol, "hello was said twice");
             }
@@ -218,7 +230,7 @@ impl Table {
             let known = peering.link.as_ref().and_then(|link| link.channels.get(name));
             let protocol = installed.entry.protocol.clone().unwrap_or_default();
             let shared = !protocol.is_empty()
-                && peering.trust >= trust::Operation::Channel.needs()
+                && peering.trust >= channel_of(installed.entry.kind).needs()
                 && welcome.slots.iter().any(|theirs| theirs.slot == *name && theirs.protocol == protocol);
             if shared {
                 let channel = known.cloned().unwrap_or_else(|| {
@@ -251,6 +263,12 @@ impl Table {
             peering.known.since = clock::monotonic();
             let text = format!("link to {} ({}) is up", record.label, peer.short());
             self.node.log.host(Level::Info, &text);
+            self.node.journal.record(Happened::LinkUp {
+                peer: *peer,
+                label: journal::shorten(&record.label),
+                address: peering.known.address.clone(),
+                dialled: peering.known.dialled,
+            });
         }
         let parked = std::mem::take(&mut peering.parked);
         // Published before the policies hear of it: what they send at once must find the channel.
@@ -271,6 +289,7 @@ impl Table {
         }
         let text = format!("link to {} is down: {why}", peer.short());
         self.node.log.host(Level::Warn, &text);
+        self.node.journal.record(Happened::LinkDown { peer: *peer, why: journal::shorten(why) });
         self.publish();
         let generation = self.node.generation.load_full();
         for (_, slot) in generation.policies() {
@@ -300,17 +319,45 @@ impl Table {
     /// New slots hear of the links, gone ones lose their channels, peers hear what runs here, and admission is asked again.
     async fn generation_changed(&mut self) {
         for peer in self.peers.keys().copied().collect::<Vec<_>>() {
-            if let Some(peering) = self.peers.get_mut(&peer)
-                && peering.serving.is_some()
-            {
-                peering.send(Greeting::Changed(peering::welcome(&self.node, &peering.known.address)));
-            }
+            self.say_changed(&peer);
             self.reconsider(&peer).await;
         }
         let linked: Vec<NodeId> =
             self.peers.iter().filter(|(_, peering)| peering.link.is_some()).map(|(peer, _)| *peer).collect();
         for peer in linked {
             self.link_up(&peer, false).await;
+        }
+    }
+
+    fn say_changed(&self, peer: &NodeId) {
+        if let Some(peering) = self.peers.get(peer).filter(|peering| peering.serving.is_some()) {
+            peering.send(Greeting::Changed(peering::welcome(&self.node, &peering.known.address)));
+        }
+    }
+
+    /// Who is revoked is out; who has an older root is offered this one.
+    async fn root_changed(&mut self) {
+        let trusted = self.node.trusted.load_full();
+        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.say_changed(&peer);
+            self.offer_roots(&peer).await;
+            if trusted.root.is_revoked(&peer)
+                && let Some(peering) = self.peers.get_mut(&peer)
+            {
+                peering.membership = None;
+                peering.refused = Some(format!("revoked by root version {}", trusted.root.version));
+                self.reconsider(&peer).await;
+            }
+        }
+    }
+
+    async fn offer_roots(&self, peer: &NodeId) {
+        let Some(peering) = self.peers.get(peer).filter(|peering| peering.serving.is_some()) else { return };
+        let Some(welcome) = &peering.welcome else { return };
+        if welcome.root < self.node.trusted.load().root.version {
+            for greeting in roots::offers(&self.node, welcome.root).await {
+                peering.send(greeting);
+            }
         }
     }
 
@@ -325,6 +372,7 @@ impl Table {
                 peering.refused = Some("expired".to_owned());
                 self.reconsider(&peer).await;
             }
+            self.offer_roots(&peer).await;
         }
         self.publish();
     }
@@ -335,4 +383,9 @@ impl Table {
         let known = self.peers.iter().map(|(peer, peering)| (*peer, peering.known.clone())).collect();
         self.node.links.publish(links, known);
     }
+}
+
+/// What a peer does that has a channel to a slot of this kind.
+fn channel_of(kind: Kind) -> trust::Operation {
+    if kind == Kind::Sync { trust::Operation::Sync } else { trust::Operation::Channel }
 }

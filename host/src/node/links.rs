@@ -29,6 +29,8 @@ pub enum LinkEvent {
     HangUp(NodeId),
     /// What runs here has changed.
     GenerationChanged,
+    /// Another root is in force.
+    RootChanged,
 }
 
 /// A greeted connection.
@@ -123,15 +125,26 @@ impl Links {
         self.known.borrow().clone()
     }
 
+    /// Sees each change of the table.
+    pub fn changes(&self) -> watch::Receiver<Arc<BTreeMap<NodeId, Known>>> {
+        self.known.subscribe()
+    }
+
     /// Whether there is a connection to this peer, linked or not.
     pub fn knows(&self, peer: &NodeId) -> bool {
         self.known.borrow().contains_key(peer)
     }
 
-    /// Returns when there is no connection to this peer.
-    pub async fn gone(&self, peer: &NodeId) {
+    /// Returns when there is no connection to this peer, and whether there was a link meanwhile.
+    pub async fn gone(&self, peer: &NodeId) -> bool {
         let mut known = self.known.subscribe();
+        let mut linked = false;
         // The sender lives as long as this does.
-        let _ = known.wait_for(|known| !known.contains_key(peer)).await;
+        let gone = known.wait_for(|known| {
+            linked |= self.get(peer).is_some();
+            !known.contains_key(peer)
+        });
+        let _ = gone.await;
+        linked
     }
 }

@@ -7,50 +7,85 @@
 //! - [`generation`] publishes what runs by one pointer.
 //! - [`plans`] and [`claims`] are tables behind short locks, never held across an await.
 //!
-//! Shutdown, in this order: stop accepting control requests and links → stop dialling → save and stop the policies →
+//! Shutdown, in this order: stop accepting control requests and links → stop dialling → answer the HTTP requests in flight → save and stop the policies →
 //! close the links with a reason → wait for their tasks. Calls in flight end with `link-lost` or `cancelled` at their callers.
 
+pub mod answer;
+pub mod background;
+pub mod blobs;
 pub mod call;
+pub mod canary;
 pub mod channel;
 pub mod claims;
 pub mod control;
+pub mod datasets;
 pub mod dial;
+mod drain;
 pub mod effects;
 pub mod fetch;
+pub mod gateway;
 pub mod generation;
+pub mod give;
+pub mod given;
 pub mod greet;
+pub mod history;
+pub mod holders;
+mod identity;
+pub mod journal;
 mod link_loop;
 pub mod links;
+pub mod mesh;
+pub mod orders;
+pub mod outward;
+pub mod pass;
 mod peering;
 pub mod plans;
+pub mod probation;
+mod probe;
+mod publish;
+pub mod recordings;
+pub mod reply;
 pub mod report;
+pub mod roots;
 pub mod serve;
+pub mod shadow;
+pub mod shelves;
 pub mod slots;
+pub mod spread;
+pub mod swap;
+pub mod sync;
+mod vouch;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use ed25519_dalek::SigningKey;
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock;
-use crate::decisions::update::{self, Trusted};
+use crate::decisions::update::Trusted;
 use crate::log::{Level, Log};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, http};
 use crate::policy::discovery;
 use crate::store::blobs::Blobs;
 use crate::store::directory::{self, Directory, Lock};
+use crate::store::entries::Entries;
+use crate::store::holdings::Holdings;
 use crate::store::keys;
+use crate::store::reserve::Reserve;
 use crate::store::state::Store;
 use crate::store::trust::{TrustFiles, TrustState};
 use crate::wasm::cache::Cache;
 use crate::wasm::compile::Compiler;
-use crate::wasm::engine::{self, Engines};
+use crate::wasm::engine::Engines;
 use crate::wasm::guest::NodeFacts;
-use crate::words::objects::Membership;
-use crate::words::{Code, Fault, NodeId, Outcome};
+use crate::wasm::machine;
+use crate::words::event::Happened;
+use crate::words::{Code, Fault, Outcome};
+
+pub use identity::Identity;
 
 use claims::Claims;
 use generation::Generation;
@@ -61,6 +96,9 @@ use plans::Plans;
 pub const DEFAULT_PORT: u16 = 6437;
 /// Events that wait for the link loop.
 const LINK_EVENTS: usize = 1_024;
+
+/// How long requests in flight may take when the node stops.
+const HTTP_STOP: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -73,28 +111,18 @@ pub struct Config {
     pub bind: std::net::IpAddr,
     /// Where peers may be.
     pub hints: Vec<discovery::Hint>,
+    /// Where gateways answer HTTP; nowhere when it is empty.
+    pub http: Vec<std::net::SocketAddr>,
+    /// What their connections may do.
+    pub http_limits: http::Limits,
+    /// Directories that plugins may see where the manifest grants them.
+    pub open_dirs: Vec<given::Opened>,
+    /// Whom plugins trust that ask others over TLS; none for the public authorities only.
+    pub http_tls: Option<Arc<rustls::ClientConfig>>,
     /// The `midplane` binary, for the compile worker.
     pub executable: PathBuf,
-}
-
-/// What is true for the life of the process.
-pub struct Identity {
-    /// The node.
-    pub id: NodeId,
-    /// Its key.
-    pub key: SigningKey,
-    /// Its label.
-    pub label: String,
-    /// Its membership.
-    pub membership: Membership,
-    /// The same, signed.
-    pub membership_signed: Vec<u8>,
-    /// The mesh and its root.
-    pub trusted: Trusted,
-    /// Counts the starts of this node.
-    pub boot: u64,
-    /// Tells two machines with one key apart.
-    pub random: u64,
+    /// Workload instances that each pool is to hold, if the machine lets it.
+    pub instances: u32,
 }
 
 /// A running node. Clones are the same node.
@@ -109,10 +137,20 @@ pub struct NodeInner {
     /// Compiled components.
     pub cache: Cache,
     /// Blobs.
-    pub blobs: Blobs,
+    pub blobs: Arc<Blobs>,
+    /// Which of them slots keep.
+    pub holdings: Arc<Holdings>,
+    /// Room for what must be written on a full disk.
+    pub reserve: Reserve,
+    /// Transfers of blobs.
+    pub transfers: fetch::Transfers,
     /// State that survives a restart.
     pub store: Arc<Store>,
-    /// Trust files; changed only while applying.
+    /// Entries of datasets, and who waits for them.
+    pub datasets: datasets::Datasets,
+    /// The root in force.
+    pub trusted: ArcSwap<Trusted>,
+    /// Trust files; changed only while applying a manifest or a root.
     pub trust: tokio::sync::Mutex<TrustState>,
     /// Reads and writes them.
     pub trust_files: TrustFiles,
@@ -140,8 +178,28 @@ pub struct NodeInner {
     pub facts: Arc<NodeFacts>,
     /// Where peers may be, as this node was told from outside.
     pub hints: Vec<discovery::Hint>,
+    /// Where it listens for HTTP.
+    pub http: Vec<std::net::SocketAddr>,
+    /// Directories that plugins may see where the manifest grants them.
+    pub open_dirs: Vec<given::Opened>,
+    /// Whom plugins trust that ask others over TLS; none for the public authorities only.
+    pub http_tls: Option<Arc<rustls::ClientConfig>>,
     /// Why the last generation did not come back, if it did not.
     pub restore_fault: OnceLock<Fault>,
+    /// What happened to it.
+    pub journal: journal::Journal,
+    /// What operators asked of it from elsewhere.
+    pub orders: orders::Orders,
+    /// What it passes on to peers, and what it has seen of others.
+    pub spread: spread::Spread,
+    /// When the last swap that was taken was signed, Unix ms, for readers.
+    pub swap_floor: AtomicU64,
+    /// Recordings of policies that go on.
+    pub recordings: recordings::Recordings,
+    /// The generation that has to show yet that it is good.
+    pub probation: probation::Watched,
+    /// What goes on by itself.
+    pub background: background::Background,
     /// Becomes true when the node is to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -152,6 +210,8 @@ pub struct Running {
     pub node: Node,
     stop: watch::Sender<bool>,
     tasks: tokio::task::JoinSet<()>,
+    /// Ends by itself when the node stops, once its requests are answered.
+    gateways: AbortOnDropHandle<()>,
     _lock: Lock,
 }
 
@@ -162,28 +222,46 @@ impl Running {
         // Others may not even enter: a key that is 0600 does not protect the files beside it.
         directory::prepare(&config.directory)?;
         let lock = config.directory.lock("midplane run")?;
+        let reserve = Reserve::new(config.directory.path());
+        reserve.balance();
         let key = keys::load(&config.directory.node_key())?;
         let store = Arc::new(Store::open(&config.directory.state())?);
+        let datasets = datasets::Datasets::new(Entries::open(store.clone())?);
         let trust_files = TrustFiles::new(config.directory.clone(), &key);
         let trust = trust_files.load()?;
-        let identity = identity(&config.directory, key, &trust, &store)?;
+        let (identity, trusted) = identity::read(&config.directory, key, &trust, &store)?;
         let socket = control::bind(&config.directory)?;
         let endpoint = bind(&config, &identity, &store)?;
-        let engines = Engines::new(engine::machine())?;
+        let listeners = http::Listeners::bind(&config.http, config.http_limits).await?;
+        let engines = Engines::new(&machine::read(), config.instances)?;
         let compiler = Compiler::new(config.executable.clone(), engines.plan().clone());
-        let cache = Cache::open(config.directory.cache(), identity.key.as_bytes(), compiler)?;
+        let cache =
+            Cache::open(config.directory.cache(), identity.key.as_bytes(), engines.clone(), compiler)?;
         let (events, receiver) = mpsc::channel(LINK_EVENTS);
         let (stop, stopping) = watch::channel(false);
         let facts = Arc::new(NodeFacts {
-            id: identity.id.to_string(),
+            id: identity.id,
             label: identity.label.clone(),
             tags: identity.membership.tags.clone(),
         });
+        let orders = orders::Orders::load(&store, clock::now_ms())?;
         let node = Arc::new(NodeInner {
+            journal: journal::Journal::default(),
+            orders,
+            recordings: recordings::Recordings::default(),
+            probation: probation::Watched::default(),
+            background: background::Background::default(),
+            spread: spread::Spread::load(&trust_files, trust.manifest_floor),
+            swap_floor: AtomicU64::new(trust.swap_floor),
+            trusted: ArcSwap::from_pointee(trusted),
             engines,
             cache,
             blobs: Blobs::open(&config.directory.blobs())?,
+            holdings: Holdings::new(store.clone()),
+            reserve,
+            transfers: fetch::Transfers::default(),
             store,
+            datasets,
             trust: tokio::sync::Mutex::new(trust),
             trust_files,
             log: Log::default(),
@@ -198,6 +276,9 @@ impl Running {
             calls: AtomicU64::new(0),
             facts,
             hints: config.hints,
+            http: listeners.addresses().to_vec(),
+            open_dirs: config.open_dirs,
+            http_tls: config.http_tls,
             restore_fault: OnceLock::new(),
             stopping,
             identity,
@@ -206,13 +287,25 @@ impl Running {
         tasks.spawn(link_loop::run(node.clone(), receiver));
         tasks.spawn(greet::accept(node.clone()));
         tasks.spawn(slots::renew_claims(node.clone()));
-        if let Err(fault) = generation::restore(&node).await {
+        tasks.spawn(shelves::sweep_all(node.clone()));
+        if let Err(fault) = generation::restore(&node).await
+            && !probation::instead(&node, &fault).await
+        {
             // The node goes on with nothing, so that the operator can reach it and apply a manifest again.
             node.log.host(Level::Error, &format!("the last generation could not be brought back: {fault}"));
             let _ = node.restore_fault.set(fault);
         }
+        node.journal.record(Happened::Started {
+            generation: node.generation.load().version,
+            why: node.restore_fault.get().map(journal::why),
+        });
+        tasks.spawn(spread::run(node.clone()));
+        tasks.spawn(vouch::run(node.clone()));
         tasks.spawn(control::serve(node.clone(), socket));
-        Ok(Self { node, stop, tasks, _lock: lock })
+        let (served, stopping) = (node.clone(), node.stopping.clone());
+        let answers = move |request| gateway::answer(served.clone(), request);
+        let gateways = AbortOnDropHandle::new(tokio::spawn(listeners.serve(answers, stopping)));
+        Ok(Self { node, stop, tasks, gateways, _lock: lock })
     }
 
     /// Stops the node in order. Takes some seconds at most.
@@ -220,6 +313,8 @@ impl Running {
         self.node.log.host(Level::Info, "stopping");
         let _ = self.stop.send(true);
         self.node.dials.clear();
+        let _ = tokio::time::timeout(HTTP_STOP, self.gateways).await;
+        self.node.background.end();
         self.node.generation.load_full().stop().await;
         self.node.endpoint.close(Code::LinkLost, "the node stops").await;
         self.tasks.abort_all();
@@ -238,41 +333,6 @@ impl NodeInner {
     }
 }
 
-impl NodeInner {
-    /// Tells a discovery slot something.
-    pub async fn tell_discovery(&self, slot: &str, event: discovery::Event) {
-        let generation = self.generation.load_full();
-        let runs = generation.plugins.get(slot).map(|installed| installed.runs.clone());
-        if let Some(generation::Runs::Policy(slots::AnySlot::Discovery(slot))) = runs {
-            slots::report(self, slot.tell(event).await);
-        }
-    }
-}
-
-fn identity(directory: &Directory, key: SigningKey, trust: &TrustState, store: &Store) -> Outcome<Identity> {
-    let id = crate::decisions::cose::node_id(&key);
-    let no_mesh = || {
-        Fault::new(Code::NotFound, format!("node {} belongs to no mesh", id.short()))
-            .fix("`midplane join FILE` with the file that `midplane peer admit NODE-ID` writes on the owner's machine")
-    };
-    let roots: Vec<&[u8]> = trust.roots.iter().map(|root| root.as_slice()).collect();
-    if roots.is_empty() {
-        return Err(no_mesh());
-    }
-    let trusted = update::restore_roots(&roots)?;
-    let signed = trust.membership.clone().ok_or_else(no_mesh)?.into_vec();
-    let membership = update::restore_membership(&trusted, &signed, &id)?;
-    let label = crate::store::files::read_limited(&directory.label(), 256)?
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .map_or_else(|| id.short(), |label| label.trim().to_owned());
-    let boot = store.number("boot")?.unwrap_or(0) + 1;
-    store.set_number("boot", boot)?;
-    let mut random = [0_u8; 8];
-    getrandom::fill(&mut random).map_err(|error| Fault::new(Code::Io, format!("no randomness: {error}")))?;
-    let random = u64::from_le_bytes(random);
-    Ok(Identity { id, key, label, membership, membership_signed: signed, trusted, boot, random })
-}
-
 fn bind(config: &Config, identity: &Identity, store: &Store) -> Outcome<Endpoint> {
     let kept = store.number("port")?.and_then(|port| u16::try_from(port).ok());
     let port = match config.port {
@@ -287,6 +347,9 @@ fn bind(config: &Config, identity: &Identity, store: &Store) -> Outcome<Endpoint
         }
         other => other?,
     };
-    store.set_number("port", u64::from(endpoint.local_addr()?.port()))?;
+    let bound = endpoint.local_addr()?.port();
+    if kept != Some(bound) {
+        store.set_number("port", u64::from(bound))?;
+    }
     Ok(endpoint)
 }

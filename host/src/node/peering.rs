@@ -1,6 +1,7 @@
 //! One peer in the table of links, and what is said on its hello stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
@@ -8,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::channel::ChannelStream;
 use super::links::{Known, Link, LinkEvent};
-use super::{Node, greet};
+use super::{Node, greet, roots};
 use crate::clock;
 use crate::decisions::hello::LinkIdentity;
 use crate::net::{FrameReader, FrameWriter, endpoint};
@@ -20,6 +21,8 @@ use crate::words::{Code, NodeId, Trust};
 
 /// Greetings that wait to be sent to one peer.
 const GREETINGS: usize = 16;
+/// Pause after roots that do not hold.
+const AFTER_BAD_ROOTS: Duration = Duration::from_secs(1);
 
 /// A connection to one peer, linked or not.
 pub(super) struct Peering {
@@ -134,6 +137,12 @@ async fn converse(
                 None => return,
             },
             greeting = greet::next(&mut reader) => match greeting {
+                Ok(Greeting::Roots { roots }) => {
+                    if is_admitted(&node, &peer) && roots::offered(&node, &peer, &roots).await.is_err() {
+                        // Each costs many signatures to look at.
+                        tokio::time::sleep(AFTER_BAD_ROOTS).await;
+                    }
+                }
                 Ok(greeting) => {
                     if node.events.send(LinkEvent::Said(peer, id, Box::new(greeting))).await.is_err() {
                         return;
@@ -144,6 +153,11 @@ async fn converse(
         }
     };
     let _ = node.events.send(LinkEvent::Closed(peer, id, why)).await;
+}
+
+/// Whether what the peer brings is worth looking at.
+fn is_admitted(node: &Node, peer: &NodeId) -> bool {
+    node.links.known().get(peer).is_some_and(|known| known.trust >= Trust::Basic)
 }
 
 /// What this node says of itself to those it has admitted.
@@ -162,6 +176,8 @@ pub(super) fn welcome(node: &Node, observed: &str) -> Welcome {
         slots,
         generation: generation.version,
         manifest: generation.version,
+        root: node.trusted.load().root.version,
+        newest: node.spread.taken().announces,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         observed: observed.to_owned(),
     }

@@ -6,18 +6,24 @@ use tokio::task::JoinSet;
 
 use super::call::{self, ARGUMENTS_TOTAL, ITEM_MAX};
 use super::channel;
-use super::fetch;
+use super::give;
 use super::links::{Link, LinkEvent};
+use super::mesh;
+use super::orders;
+use super::pass;
+use super::plans::{Planned, Ways};
+use super::spread;
 use super::{Node, NodeInner};
 use crate::clock;
+use crate::decisions::rights::Rights;
 use crate::decisions::trust::{self, Operation};
 use crate::log::Level;
 use crate::net::{Cause, FrameReader, FrameWriter, Piece, errors, splice_after};
-use crate::policy::routing::{Choice, Forward};
 use crate::wasm::workload::{Answer, Request};
 use crate::words::envelope::{FixedRef, OpenRef, decode_open, encode_open, exchange_of};
 use crate::words::frame::{Exchange, FrameKind};
 use crate::words::hop::Hop;
+use crate::words::note;
 use crate::words::schema::Form;
 use crate::words::{Code, Fault, Name, NodeId, Outcome, Trust};
 
@@ -30,7 +36,8 @@ pub async fn connection(node: Node, connection: Connection, peer: NodeId) {
             Some(_) = exchanges.join_next(), if !exchanges.is_empty() => {}
             stream = connection.accept_bi() => match stream {
                 Ok((send, recv)) => {
-                    exchanges.spawn(exchange(node.clone(), peer, send, recv));
+                    // Boxed: tokio moves a task's future and what is left of it half a dozen times.
+                    exchanges.spawn(Box::pin(exchange(node.clone(), peer, send, recv)));
                 }
                 Err(_) => return,
             },
@@ -45,7 +52,7 @@ pub async fn connection(node: Node, connection: Connection, peer: NodeId) {
 }
 
 /// The trust that the peer has now; it may change while the connection stays.
-fn trust_of(node: &NodeInner, peer: &NodeId) -> Trust {
+pub(super) fn trust_of(node: &NodeInner, peer: &NodeId) -> Trust {
     node.links.known().get(peer).map_or(Trust::Unknown, |known| known.trust)
 }
 
@@ -67,7 +74,12 @@ async fn exchange(node: Node, peer: NodeId, send: SendStream, recv: RecvStream) 
     let outcome = match reader.open().await {
         Ok(open) => match exchange_of(&open) {
             Ok(Exchange::Invoke) => return invoke(&node, peer, open, reader, writer).await,
-            Ok(Exchange::Blob) => fetch::serve(&node, trust_of(&node, &peer), peer, &open, &mut writer).await,
+            Ok(Exchange::Blob) => {
+                Box::pin(give::serve(&node, trust_of(&node, &peer), peer, &open, &mut writer)).await
+            }
+            Ok(Exchange::Manifest) => {
+                Box::pin(spread::serve(&node, trust_of(&node, &peer), peer, &open, &mut writer)).await
+            }
             Ok(other) => {
                 Err(Fault::new(Code::Protocol, format!("a link does not carry {} like this", other.as_str())))
             }
@@ -81,7 +93,7 @@ async fn exchange(node: Node, peer: NodeId, send: SendStream, recv: RecvStream) 
 }
 
 async fn invoke(
-    node: &NodeInner,
+    node: &Node,
     peer: NodeId,
     body: Bytes,
     reader: FrameReader<RecvStream>,
@@ -97,24 +109,36 @@ async fn invoke(
         }
     };
     match routed {
+        // Boxed, so that the task of a call is small.
+        Routed::Order(fixed) => Box::pin(orders::taken(node, &fixed, reader, writer)).await,
+        Routed::Runs(fixed, trust) => Box::pin(mesh::called(node, trust, peer, &fixed, writer)).await,
+        Routed::Blob(fixed, trust) => Box::pin(give::called(node, trust, peer, &fixed, writer)).await,
         Routed::Here(open, fixed, name, trust) => {
             let deadline = clock::deadline_in(u64::from(open.hop.time_left_ms));
-            if let Err(fault) =
-                here(node, &open, &fixed, &name, (&peer, trust), deadline, reader, &mut writer).await
+            let rights = Rights { from: peer, trust, depth: open.hop.depth };
+            if let Err(fault) = here(node, &open, &fixed, &name, rights, deadline, reader, &mut writer).await
             {
                 let _ = writer.fail(&fault).await;
             }
         }
-        Routed::On(open, fixed, name, choice) => {
-            let Choice::Forward(forward) = &*choice else { return };
-            on(node, peer, &open, &fixed, &name, forward, started, reader, writer).await;
+        Routed::On(open, fixed, name, planned) => {
+            let Planned::Forward(ways) = &*planned else { return };
+            if pass::asks(&name, &fixed) {
+                let question = pass::Question { peer, open: &open, fixed: &fixed, name: &name, started };
+                return Box::pin(pass::on(node, &question, ways, writer)).await;
+            }
+            // Boxed, so that the task of a call that is served here is small.
+            Box::pin(on(node, peer, &open, &fixed, &name, ways, started, reader, writer)).await;
         }
     }
 }
 
 enum Routed<'a> {
+    Order(FixedRef<'a>),
+    Blob(FixedRef<'a>, Trust),
+    Runs(FixedRef<'a>, Trust),
     Here(OpenRef<'a>, FixedRef<'a>, Name, Trust),
-    On(OpenRef<'a>, FixedRef<'a>, Name, std::sync::Arc<Choice>),
+    On(OpenRef<'a>, FixedRef<'a>, Name, std::sync::Arc<Planned>),
 }
 
 /// Decides what becomes of a call: the only place where a peer's call is let in.
@@ -124,11 +148,19 @@ fn route<'a>(node: &NodeInner, peer: NodeId, body: &'a [u8]) -> Outcome<Routed<'
     let name = fixed.name()?;
     let trust = open.hop.trust.min(trust_of(node, &peer));
     trust::check(Operation::Forward, trust, &peer)?;
-    let choice = node.plan(&name, fixed.to, Some(peer))?;
-    match &*choice {
-        Choice::Local => Ok(Routed::Here(open, fixed, name, trust)),
-        Choice::Forward(_) => Ok(Routed::On(open, fixed, name, choice)),
-        Choice::Unroutable(why) => Err(node.no_route(&name, why)),
+    // Its own name is the node's, whatever its policies say: they must not be able to lock the operators out.
+    if orders::is_own(node, &name) {
+        return Ok(match fixed.function {
+            give::FUNCTION => Routed::Blob(fixed, trust),
+            mesh::FUNCTION => Routed::Runs(fixed, trust),
+            _ => Routed::Order(fixed),
+        });
+    }
+    let planned = node.plan(&name, fixed.to, Some(peer))?;
+    match &*planned {
+        Planned::Local => Ok(Routed::Here(open, fixed, name, trust)),
+        Planned::Forward(_) => Ok(Routed::On(open, fixed, name, planned)),
+        Planned::Unroutable(why) => Err(node.no_route(&name, why)),
     }
 }
 
@@ -138,7 +170,7 @@ async fn here(
     open: &OpenRef<'_>,
     fixed: &FixedRef<'_>,
     name: &Name,
-    caller: (&NodeId, Trust),
+    rights: Rights,
     deadline: clock::Instant,
     mut reader: FrameReader<RecvStream>,
     writer: &mut FrameWriter<SendStream>,
@@ -150,11 +182,13 @@ async fn here(
         rest = gather(fixed.arguments, &mut reader).await?;
         &rest[..]
     } else {
+        reader.settle();
         fixed.arguments
     };
-    let request = Request { function: fixed.function, form, arguments, deadline };
-    let stopped = writer.inner().stopped();
-    let called = node.serve_local(name, request, caller);
+    let request = Request { function: fixed.function, form, arguments, deadline, rights };
+    // Not even made before it is polled: most calls are done by then.
+    let stopped = async { writer.inner().stopped().await };
+    let called = node.serve_local(name, request);
     let (answer, digest) = tokio::select! {
         biased;
         answer = called => answer?,
@@ -164,12 +198,14 @@ async fn here(
     if open.hop.trace {
         let note = node.note(None, Some(digest), started, format!("served {name} {}", fixed.function));
         writer.push(FrameKind::Note, &note.encode()?)?;
+    } else {
+        writer.push(FrameKind::Note, &note::served(&digest))?;
     }
     match answer {
         Answer::Value(value) if value.is_empty() => writer.end().await,
         Answer::Value(value) => writer.last(&value).await,
         Answer::Stream(mut items) => loop {
-            let stopped = writer.inner().stopped();
+            let stopped = async { writer.inner().stopped().await };
             let next = tokio::select! {
                 biased;
                 next = items.next() => next,
@@ -177,7 +213,10 @@ async fn here(
             };
             match next {
                 Some(Ok(batch)) => writer.item(&batch).await?,
-                Some(Err(fault)) => return Err(fault),
+                Some(Err(fault)) => {
+                    node.note_trap(&fault);
+                    return Err(fault);
+                }
                 None => return writer.end().await,
             }
         },
@@ -212,7 +251,7 @@ async fn on(
     open: &OpenRef<'_>,
     fixed: &FixedRef<'_>,
     name: &Name,
-    forward: &Forward,
+    ways: &Ways,
     started: clock::Instant,
     reader: FrameReader<RecvStream>,
     mut writer: FrameWriter<SendStream>,
@@ -222,8 +261,8 @@ async fn on(
         Ok(hop) => hop,
         Err(fault) => return drop(writer.fail(&fault).await),
     };
-    let mut last = node.no_route(name, "no way is open");
-    for (link, to) in node.ways(name, forward, Some(peer), &hop.chain) {
+    let mut last = None;
+    for (link, to) in node.ways(name, ways, Some(peer), &hop.chain) {
         match send_on(open.fixed, &hop, fixed.more, &link).await {
             Ok((send, recv)) => {
                 if open.hop.trace {
@@ -238,15 +277,21 @@ async fn on(
             }
             Err(fault) => {
                 node.report_outcome(name, link.peer, to, &fault);
-                last = fault;
+                last = Some(fault);
             }
         }
     }
+    let last = last.unwrap_or_else(|| node.no_route(name, "no way is open"));
     let _ = writer.fail(&last).await;
 }
 
 /// Opens the next stream and repeats the call on it. Nothing has been sent before the stream is open, so another way may be tried.
-async fn send_on(fixed: &[u8], hop: &Hop, more: bool, link: &Link) -> Outcome<(SendStream, RecvStream)> {
+pub(super) async fn send_on(
+    fixed: &[u8],
+    hop: &Hop,
+    more: bool,
+    link: &Link,
+) -> Outcome<(SendStream, RecvStream)> {
     let (send, recv) = call::open(link).await?;
     let mut writer = FrameWriter::new(send);
     writer.push_with(FrameKind::Open, |out| encode_open(out, Exchange::Invoke, fixed, hop))?;

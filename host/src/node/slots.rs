@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::claims;
 use super::effects::{Base, CarryAdmission, CarryDiscovery, CarryRouting};
-use super::generation::{Generation, Runs};
+use super::generation::{Generation, Installed, Runs};
+use super::sync::CarrySync;
 use super::{Node, NodeInner};
 use crate::clock;
 use crate::log::Level;
@@ -12,11 +13,13 @@ use crate::policy::Kind as _;
 use crate::policy::admission::Admission;
 use crate::policy::discovery::{self, Discovery};
 use crate::policy::machine::Program;
+use crate::policy::recorder::Recorder;
 use crate::policy::routing::{self, Routing};
-use crate::policy::slot::{Health, Slot};
+use crate::policy::slot::{Health, Heritage, Ready, Slot, Successor};
+use crate::policy::sync::Sync;
 use crate::policy::types::{BaseEvent, Message};
 use crate::words::objects::{Kind, Plugin};
-use crate::words::{Code, Fault, Outcome};
+use crate::words::{Code, Fault, Name, Outcome};
 
 /// A slot of any kind.
 #[derive(Clone)]
@@ -27,6 +30,8 @@ pub enum AnySlot {
     Admission(Slot<Admission>),
     /// Routing.
     Routing(Slot<Routing>),
+    /// Sync.
+    Sync(Slot<Sync>),
 }
 
 /// Does the same for each kind.
@@ -36,6 +41,7 @@ macro_rules! each {
             AnySlot::Discovery($name) => $body,
             AnySlot::Admission($name) => $body,
             AnySlot::Routing($name) => $body,
+            AnySlot::Sync($name) => $body,
         }
     };
 }
@@ -47,6 +53,7 @@ impl AnySlot {
             AnySlot::Discovery(slot) => slot.tell(Discovery::base_event(event)).await,
             AnySlot::Admission(slot) => slot.tell(Admission::base_event(event)).await,
             AnySlot::Routing(slot) => slot.tell(Routing::base_event(event)).await,
+            AnySlot::Sync(slot) => slot.tell(Sync::base_event(event)).await,
         }
     }
 
@@ -60,74 +67,106 @@ impl AnySlot {
         each!(self, slot => slot.health())
     }
 
+    /// Whether both are of one kind.
+    pub fn is_like(&self, other: &AnySlot) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
     /// Saves and ends it.
     pub async fn stop(&self) {
         each!(self, slot => slot.stop().await);
     }
 }
 
-/// Gives a program its slot: in the place of an old one of the same kind, with its state, or in a new one.
-pub async fn seat(node: &Node, entry: &Plugin, program: Program, before: Option<&Runs>) -> Outcome<AnySlot> {
-    match (entry.kind, before) {
-        (Kind::Discovery, Some(Runs::Policy(AnySlot::Discovery(slot)))) => {
-            slot.swap(program, CarryDiscovery::boxed(node, entry)).await?;
-            Ok(AnySlot::Discovery(slot.clone()))
+/// A policy that has started and does not count yet.
+pub enum Seated {
+    /// Beside the one that has the slot.
+    Beside(AnySlot, Ready),
+    /// In a slot that nobody had.
+    New(AnySlot),
+}
+
+/// Starts a policy: from its heritage beside the one of the same kind that has its slot, or from what is kept in a slot that nobody has.
+pub async fn seat(
+    node: &Node,
+    entry: &Plugin,
+    program: Program,
+    before: Option<&Installed>,
+    heritage: Heritage,
+) -> Outcome<Seated> {
+    macro_rules! seat {
+        ($kind:ident, $carry:ident) => {{
+            let carry = $carry::boxed(node, entry);
+            match before.map(|before| &before.runs) {
+                Some(Runs::Policy(AnySlot::$kind(slot))) => {
+                    let ready = slot.succeed(Successor { program, carry, heritage }).await?;
+                    Ok(Seated::Beside(AnySlot::$kind(slot.clone()), ready))
+                }
+                _ => {
+                    let slot = Slot::start(program, carry, Base::kept(node, entry))?;
+                    Ok(Seated::New(AnySlot::$kind(slot)))
+                }
+            }
+        }};
+    }
+    match entry.kind {
+        Kind::Discovery => seat!(Discovery, CarryDiscovery),
+        Kind::Admission => seat!(Admission, CarryAdmission),
+        Kind::Routing => seat!(Routing, CarryRouting),
+        Kind::Sync => seat!(Sync, CarrySync),
+        kind @ (Kind::Skill | Kind::Gateway) => {
+            Err(Fault::new(Code::Internal, format!("a {kind} has no policy slot")))
         }
-        (Kind::Admission, Some(Runs::Policy(AnySlot::Admission(slot)))) => {
-            slot.swap(program, CarryAdmission::boxed(node, entry)).await?;
-            Ok(AnySlot::Admission(slot.clone()))
-        }
-        (Kind::Routing, Some(Runs::Policy(AnySlot::Routing(slot)))) => {
-            slot.swap(program, CarryRouting::boxed(node, entry)).await?;
-            Ok(AnySlot::Routing(slot.clone()))
-        }
-        (Kind::Discovery, _) => {
-            let (carry, state) = (CarryDiscovery::boxed(node, entry), Base::kept(node, entry));
-            Slot::start(program, carry, state).map(AnySlot::Discovery)
-        }
-        (Kind::Admission, _) => {
-            let (carry, state) = (CarryAdmission::boxed(node, entry), Base::kept(node, entry));
-            Slot::start(program, carry, state).map(AnySlot::Admission)
-        }
-        (Kind::Routing, _) => {
-            let (carry, state) = (CarryRouting::boxed(node, entry), Base::kept(node, entry));
-            Slot::start(program, carry, state).map(AnySlot::Routing)
-        }
-        (Kind::Skill, _) => Err(Fault::new(Code::Internal, "a skill has no policy slot")),
     }
 }
 
-/// Tells routing which names this node serves now, and which no more.
-pub async fn tell_serving(node: &NodeInner, old: &Generation, new: &Generation) {
-    let Some(routing) = &new.routing else { return };
+/// Puts a fresh instance of the same component into a slot and records it.
+pub async fn record(node: &Node, entry: &Plugin, slot: &AnySlot, recorder: Recorder) -> Outcome<()> {
+    match slot {
+        AnySlot::Discovery(slot) => slot.record(recorder, CarryDiscovery::boxed(node, entry)).await,
+        AnySlot::Admission(slot) => slot.record(recorder, CarryAdmission::boxed(node, entry)).await,
+        AnySlot::Routing(slot) => slot.record(recorder, CarryRouting::boxed(node, entry)).await,
+        AnySlot::Sync(slot) => slot.record(recorder, CarrySync::boxed(node, entry)).await,
+    }
+}
+
+/// Tells routing which names this node serves now, and which no more. Returns the serial of the claim of the node's own name: who has
+/// heard of that one was told by the routing policy that runs now.
+pub async fn tell_serving(node: &NodeInner, old: &Generation, new: &Generation) -> Option<u64> {
+    let routing = new.routing.as_ref()?;
     let mut gone: Vec<_> = old.skills.keys().filter(|name| !new.skills.contains_key(*name)).collect();
     gone.sort();
     for name in gone {
         report(node, routing.tell(routing::Event::Withdrawn(name.to_string())).await);
     }
-    serve_all(node, new).await;
+    let serial = serve_all(node, new).await;
+    // Whoever put the generation in force calls its names next.
+    routing.reached().await;
+    serial
 }
 
-/// Makes claims for all names that this node serves, and hands them to routing.
-async fn serve_all(node: &NodeInner, generation: &Generation) {
-    let Some(routing) = &generation.routing else { return };
-    let identity = &node.identity;
-    let mut names: Vec<_> = generation.skills.keys().collect();
+/// Makes claims for all names that this node serves, and hands them to routing. Returns the serial of that for its own name.
+async fn serve_all(node: &NodeInner, generation: &Generation) -> Option<u64> {
+    let routing = generation.routing.as_ref()?;
+    let mut names: Vec<_> = generation.skills.keys().cloned().collect();
+    // Its own name is carried like any other, so that operators reach it from anywhere.
+    let own = Name::of_node(&node.identity.id);
+    names.push(own.clone());
     names.sort();
+    let mut serial = None;
     for name in names {
-        let claim = claims::make(
-            identity.trusted.mesh,
-            identity.id,
-            name,
-            &identity.key,
-            &identity.membership_signed,
-            clock::now_ms(),
-        );
+        let claim = claims::make(&node.identity, &name, clock::now_ms());
         match claim {
-            Ok(claim) => report(node, routing.tell(routing::Event::Serving(claim)).await),
+            Ok(claim) => {
+                if name == own {
+                    serial = Some(claim.serial);
+                }
+                report(node, routing.tell(routing::Event::Serving(claim)).await);
+            }
             Err(fault) => report(node, Err(fault)),
         }
     }
+    serial
 }
 
 /// Tells discovery slots that are new where peers may be.
@@ -162,5 +201,16 @@ pub async fn renew_claims(node: Node) {
 pub fn report(node: &NodeInner, outcome: Outcome<()>) {
     if let Err(fault) = outcome {
         node.log.host(Level::Warn, &fault.to_string());
+    }
+}
+
+impl NodeInner {
+    /// Tells a discovery slot something.
+    pub async fn tell_discovery(&self, slot: &str, event: discovery::Event) {
+        let generation = self.generation.load_full();
+        let runs = generation.plugins.get(slot).map(|installed| installed.runs.clone());
+        if let Some(Runs::Policy(AnySlot::Discovery(slot))) = runs {
+            report(self, slot.tell(event).await);
+        }
     }
 }

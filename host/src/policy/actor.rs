@@ -7,18 +7,18 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::machine::{Machine, Program};
+use super::recorder::Recorder;
 use super::slot::{Carry, Health, Input, MESSAGE_MAX, Seat};
 use super::types::{BaseEffect, BaseEvent, State};
 use super::{Fact, FactKey, Kind};
 use crate::clock::{self, Instant};
 use crate::decisions::backoff::Backoff;
 use crate::log::Level;
+use crate::words::recording::Why;
 use crate::words::{Code, Fault, Outcome};
 
-/// Answers to effects that wait to be handed to the policy.
-const ANSWERS: usize = 8_192;
 /// Timers of one policy.
-const TIMERS: usize = 64;
+pub(super) const TIMERS: usize = 64;
 /// State is saved this often when anything happened.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Pauses before a policy that failed is started again; they never end for good.
@@ -28,34 +28,56 @@ const STATE_TRIES: u32 = 3;
 /// After running this long without failure the pauses start over.
 const HEALTHY: Duration = Duration::from_secs(60);
 
-/// Starts with the kept state; a component that cannot read it starts fresh.
-fn first_start<K: Kind>(
+/// Tells an instance that has no seat yet what comes before everything else, and all facts.
+pub(super) fn brief<K: Kind>(
+    carry: &mut dyn Carry<K>,
+    facts: &BTreeMap<FactKey, K::Event>,
+    machine: &mut Machine<K>,
+    turns: &mut Vec<Vec<K::Effect>>,
+) -> Outcome<()> {
+    while let Some(event) = carry.opening()? {
+        turns.push(machine.handle(clock::now_ms(), &event)?);
+    }
+    for event in facts.values() {
+        turns.push(machine.handle(clock::now_ms(), event)?);
+    }
+    Ok(())
+}
+
+/// Starts with the kept state; a component that cannot read it starts fresh. Also says whether it took it.
+pub(super) fn first_start<K: Kind>(
     program: &Program,
     carry: &mut dyn Carry<K>,
     state: Option<State>,
-) -> Outcome<(Machine<K>, Vec<K::Effect>)> {
+    recorder: Option<&Recorder>,
+) -> Outcome<(Machine<K>, Vec<K::Effect>, bool)> {
     if state.is_some() {
-        match Machine::start(program, &carry.setup(state)) {
-            Ok(started) => return Ok(started),
+        match Machine::recorded(program, &carry.setup(state), recorder) {
+            Ok((machine, effects)) => return Ok((machine, effects, true)),
             Err(fault) => carry.log(Level::Warn, &format!("started without its state: {fault}")),
         }
     }
-    Machine::start(program, &carry.setup(None))
+    let (machine, effects) = Machine::recorded(program, &carry.setup(None), recorder)?;
+    Ok((machine, effects, false))
 }
 
 /// The thread's own state.
 pub(super) struct Actor<K: Kind> {
-    program: Program,
-    carry: Box<dyn Carry<K>>,
+    pub(super) program: Program,
+    pub(super) carry: Box<dyn Carry<K>>,
     seat: Arc<Seat<K>>,
-    facts: BTreeMap<FactKey, K::Event>,
-    timers: BTreeMap<u64, Instant>,
-    answers: VecDeque<K::Event>,
-    state: Option<State>,
-    changed: bool,
-    backoff: Backoff,
+    pub(super) facts: BTreeMap<FactKey, K::Event>,
+    pub(super) timers: BTreeMap<u64, Instant>,
+    pub(super) answers: VecDeque<K::Event>,
+    /// What the instance started from, or saved since.
+    pub(super) state: Option<State>,
+    /// Whether the component that has the slot has saved that state itself.
+    pub(super) is_own: bool,
+    pub(super) changed: bool,
+    pub(super) backoff: Backoff,
     started: Instant,
-    restart_at: Option<Instant>,
+    pub(super) restart_at: Option<Instant>,
+    pub(super) recorder: Option<Recorder>,
 }
 
 impl<K: Kind> Actor<K> {
@@ -66,7 +88,7 @@ impl<K: Kind> Actor<K> {
         state: Option<State>,
         seat: Arc<Seat<K>>,
     ) -> Outcome<(Self, Vec<K::Effect>)> {
-        let (machine, effects) = first_start(&program, &mut *carry, state.clone())?;
+        let (machine, effects, _) = first_start(&program, &mut *carry, state.clone(), None)?;
         *seat.machine.lock().unwrap_or_else(PoisonError::into_inner) = Some(machine);
         let actor = Self {
             program,
@@ -76,17 +98,21 @@ impl<K: Kind> Actor<K> {
             timers: BTreeMap::new(),
             answers: VecDeque::new(),
             state,
+            is_own: false,
             changed: false,
             backoff: RESTART,
             started: clock::monotonic(),
             restart_at: None,
+            recorder: None,
         };
         actor.health(|health| health.running = true);
         Ok((actor, effects))
     }
 
-    /// Takes what comes until it is told to stop.
-    pub(super) async fn run(mut self, mut inputs: mpsc::Receiver<Input<K>>) {
+    /// Takes what comes until it is told to stop; begins with what the first instance wants and has to know.
+    pub(super) async fn run(mut self, effects: Vec<K::Effect>, mut inputs: mpsc::Receiver<Input<K>>) {
+        self.carry_out(effects);
+        self.open();
         let mut save = tokio::time::interval(SAVE_EVERY);
         loop {
             let fault = self.seat.fault.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -110,12 +136,19 @@ impl<K: Kind> Actor<K> {
                         self.handle(&K::base_event(BaseEvent::Message(message)));
                     }
                     Some(Input::Failed) => {}
-                    Some(Input::Swap(with, done)) => {
-                        let (program, carry) = *with;
-                        let _ = done.send(self.swap(program, carry));
+                    Some(Input::Reached(sender)) => {
+                        let _ = sender.send(());
+                    }
+                    Some(Input::Succeed(successor, answer)) => {
+                        self.succeed(*successor, answer, &inputs).await;
+                    }
+                    Some(Input::Record(with, done)) => {
+                        let (recorder, carry) = *with;
+                        let _ = done.send(self.record(recorder, carry));
                     }
                     Some(Input::Stop(done)) => {
                         self.save();
+                        self.stop_recording(Why::Stopped);
                         let _ = done.send(());
                         return;
                     }
@@ -141,7 +174,7 @@ impl<K: Kind> Actor<K> {
         let outcome = {
             let mut seat = self.seat.machine.lock().unwrap_or_else(PoisonError::into_inner);
             // While there is no instance only facts matter: its channels are reset when the next one starts.
-            let Some(machine) = seat.as_mut() else { return };
+            let Some(machine) = seat.as_mut() else { return self.carry.unheard(event) };
             let outcome = machine.handle(clock::now_ms(), event);
             let fuel = machine.fuel_used();
             if outcome.is_err() {
@@ -164,6 +197,9 @@ impl<K: Kind> Actor<K> {
 
     /// Checks effects and has them carried out, in order.
     pub(super) fn carry_out(&mut self, effects: Vec<K::Effect>) {
+        if let Err(fault) = self.carry.persist(&effects) {
+            return self.ended(fault);
+        }
         for effect in effects {
             match K::base_effect(effect) {
                 Ok(BaseEffect::SetTimer(timer)) => {
@@ -183,8 +219,9 @@ impl<K: Kind> Actor<K> {
                 Ok(BaseEffect::Log(entry)) => self.carry.log(level(entry.level), &entry.text),
                 Err(effect) => {
                     self.answers.extend(self.carry.effect(effect));
-                    if self.answers.len() > ANSWERS {
-                        return self.lied(format!("asked for more than {ANSWERS} things at once"));
+                    let most = self.carry.answers_most();
+                    if self.answers.len() > most {
+                        return self.lied(format!("asked for more than {most} things at once"));
                     }
                 }
             }
@@ -193,8 +230,12 @@ impl<K: Kind> Actor<K> {
 
     /// Ends an instance that returned something it may not.
     fn lied(&mut self, what: String) {
+        self.ended(Fault::new(Code::Protocol, format!("{} {what}", self.program.slot)));
+    }
+
+    fn ended(&mut self, fault: Fault) {
         self.seat.machine.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.failed(Fault::new(Code::Protocol, format!("{} {what}", self.program.slot)));
+        self.failed(fault);
     }
 
     fn failed(&mut self, fault: Fault) {
@@ -205,6 +246,8 @@ impl<K: Kind> Actor<K> {
         let _ = getrandom::fill(&mut random);
         let pause = self.backoff.next(u64::from_le_bytes(random));
         self.carry.log(Level::Error, &format!("{fault}; starts again in {} ms", pause.as_millis()));
+        self.carry.failed(&fault);
+        self.carry.ended(&fault);
         self.timers.clear();
         self.answers.clear();
         self.restart_at = Some(clock::monotonic() + pause);
@@ -219,42 +262,65 @@ impl<K: Kind> Actor<K> {
         self.restart_at = None;
         // A state that brings every instance down is given up.
         let state = if self.backoff.failures() <= STATE_TRIES { self.state.clone() } else { None };
-        match first_start(&self.program, &mut *self.carry, state) {
-            Ok((machine, effects)) => self.seat_new(machine, effects),
+        match first_start(&self.program, &mut *self.carry, state, self.recorder.as_ref()) {
+            Ok((machine, effects, _)) => self.seat_new(machine, effects),
             Err(fault) => self.failed(fault),
         }
     }
 
-    fn swap(&mut self, program: Program, mut carry: Box<dyn Carry<K>>) -> Outcome<()> {
-        self.save();
-        let (machine, effects) = first_start(&program, &mut *carry, self.state.clone())?;
-        self.program = program;
-        self.carry = carry;
-        self.timers.clear();
-        self.restart_at = None;
-        self.backoff.reset();
-        self.seat_new(machine, effects);
-        Ok(())
-    }
-
-    /// Gives the seat to a new instance and tells it all facts.
-    fn seat_new(&mut self, machine: Machine<K>, effects: Vec<K::Effect>) {
-        {
+    /// Puts an instance into the seat; returns the one that was there.
+    pub(super) fn take_seat(&mut self, machine: Machine<K>) -> Option<Machine<K>> {
+        let old = {
             // What a question said of the instance before does not concern this one.
             let mut seat = self.seat.machine.lock().unwrap_or_else(PoisonError::into_inner);
             self.seat.fault.lock().unwrap_or_else(PoisonError::into_inner).take();
-            *seat = Some(machine);
-        }
+            seat.replace(machine)
+        };
         self.started = clock::monotonic();
         self.health(|health| health.running = true);
-        self.carry.reset_channels();
-        self.carry_out(effects);
-        for event in self.facts.values().cloned().collect::<Vec<_>>() {
-            self.handle(&event);
+        old
+    }
+
+    pub(super) fn stop_recording(&mut self, why: Why) {
+        if let Some(recorder) = self.recorder.take() {
+            recorder.end(why);
         }
     }
 
-    fn save(&mut self) {
+    /// Gives the seat, which is empty, to an instance that has started, once it knows everything that is known. What it wants is done
+    /// then, in order.
+    fn seat_new(&mut self, mut machine: Machine<K>, effects: Vec<K::Effect>) {
+        let mut turns = vec![effects];
+        if let Err(fault) = brief(&mut *self.carry, &self.facts, &mut machine, &mut turns) {
+            return self.failed(fault);
+        }
+        drop(self.take_seat(machine));
+        self.carry.reset_channels();
+        self.carry_out_all(turns);
+    }
+
+    /// Carries out what several calls want; nothing more once one of them has lied.
+    pub(super) fn carry_out_all(&mut self, turns: Vec<Vec<K::Effect>>) {
+        self.changed = true;
+        for effects in turns {
+            if self.restart_at.is_none() {
+                self.carry_out(effects);
+            }
+        }
+    }
+
+    /// Tells a new instance what comes before everything else.
+    fn open(&mut self) {
+        while self.restart_at.is_none() {
+            match self.carry.opening() {
+                Ok(Some(event)) => self.handle(&event),
+                Ok(None) => return,
+                Err(fault) => self.ended(fault),
+            }
+        }
+    }
+
+    pub(super) fn save(&mut self) {
         if !self.changed {
             return;
         }
@@ -270,9 +336,11 @@ impl<K: Kind> Actor<K> {
         match saved {
             Ok(state) => {
                 self.changed = false;
-                if self.state.as_ref() != Some(&state) {
+                // One that was handed over is kept for the component that handed it; this one comes back to what it saved itself.
+                if !self.is_own || self.state.as_ref() != Some(&state) {
                     self.carry.keep(&state);
                     self.state = Some(state);
+                    self.is_own = true;
                 }
             }
             Err(fault) => self.failed(fault),

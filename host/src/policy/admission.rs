@@ -10,7 +10,7 @@ mod bindings {
         path: ["../wit/policy.wit", "../wit/admission.wit"],
         world: "midplane:admission/admission",
         with: { "midplane:policy/types@0.1.0": crate::policy::types },
-        additional_derives: [Clone, PartialEq],
+        additional_derives: [Clone, PartialEq, serde::Serialize, serde::Deserialize],
     });
 }
 
@@ -20,7 +20,7 @@ pub use bindings::exports::midplane::admission::machine::{Effect, Event, Members
 #[derive(Debug)]
 pub struct Admission;
 
-super::kind!(Admission, "admission", Admission, midplane_admission_machine, fact);
+super::kind!(Admission, "admission", Admission, midplane_admission_machine, fact, [admit]);
 
 fn fact(_: &Event) -> Fact {
     Fact::None
@@ -29,7 +29,7 @@ fn fact(_: &Event) -> Fact {
 impl Machine<Admission> {
     /// Asks whether a peer may come in.
     pub fn admit(&mut self, now: u64, request: &Request) -> Outcome<Verdict> {
-        self.question("admit", now, |bindings, store, now| {
+        self.question("admit", now, request, |bindings, store, now| {
             bindings.midplane_admission_machine().call_admit(store, now, request)
         })
     }

@@ -8,7 +8,7 @@ mod bindings {
         path: ["../wit/policy.wit", "../wit/discovery.wit"],
         world: "midplane:discovery/discovery",
         with: { "midplane:policy/types@0.1.0": crate::policy::types },
-        additional_derives: [Clone, PartialEq],
+        additional_derives: [Clone, PartialEq, serde::Serialize, serde::Deserialize],
     });
 }
 
@@ -20,7 +20,7 @@ pub use bindings::exports::midplane::discovery::machine::{
 #[derive(Debug)]
 pub struct Discovery;
 
-super::kind!(Discovery, "discovery", Discovery, midplane_discovery_machine, fact);
+super::kind!(Discovery, "discovery", Discovery, midplane_discovery_machine, fact, []);
 
 fn fact(event: &Event) -> Fact {
     match event {

@@ -6,10 +6,16 @@
 
 mod actor;
 pub mod admission;
+mod asks;
 pub mod discovery;
 pub mod machine;
+pub mod recorder;
+pub mod replay;
 pub mod routing;
+pub mod shadow;
 pub mod slot;
+mod succession;
+pub mod sync;
 
 /// Types and base events shared by all kinds: `wit/policy.wit`.
 #[allow(missing_docs, reason = "the documentation is that of the WIT file")]
@@ -18,7 +24,7 @@ mod bindings {
         path: "../wit/policy.wit",
         inline: "package midplane:linked; world types { import midplane:policy/types@0.1.0; }",
         world: "midplane:linked/types",
-        additional_derives: [Clone, PartialEq],
+        additional_derives: [Clone, PartialEq, serde::Serialize, serde::Deserialize],
     });
 }
 
@@ -28,14 +34,18 @@ use types::{BaseEffect, BaseEvent, Setup, State};
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
-use machine::PolicyGuest;
+use machine::{Machine, PolicyGuest};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::words::Outcome;
 
 /// One kind of policy: how its machine is called, and which of its events are facts.
 pub trait Kind: Sized + Send + 'static {
     /// Events of this kind.
-    type Event: Clone + std::fmt::Debug + Send + 'static;
+    type Event: Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + 'static;
     /// Effects of this kind, base effects included.
-    type Effect: std::fmt::Debug + Send + 'static;
+    type Effect: std::fmt::Debug + Serialize + DeserializeOwned + Send + 'static;
     /// The generated bindings of an instance.
     type Bindings: Send + 'static;
 
@@ -69,8 +79,18 @@ pub trait Kind: Sized + Send + 'static {
     /// Wraps a base event.
     fn base_event(event: BaseEvent) -> Self::Event;
 
+    /// The base event in an event.
+    fn as_base(event: &Self::Event) -> Option<&BaseEvent>;
+
     /// Unwraps a base effect.
     fn base_effect(effect: Self::Effect) -> Result<BaseEffect, Self::Effect>;
+
+    /// Asks a question of the kind by its name, with arguments that were recorded. Whether there is such a question; what comes of
+    /// it is seen by the machine's recorder.
+    ///
+    /// # Errors
+    /// `bad-object` when the arguments are not those of the question.
+    fn ask_again(machine: &mut Machine<Self>, question: &str, now: u64, arguments: &[u8]) -> Outcome<bool>;
 
     /// What the event says about the world, for an instance that starts later.
     fn fact(event: &Self::Event) -> Fact;
@@ -92,10 +112,11 @@ pub enum Fact {
 /// What a fact is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FactKey {
-    /// A link, by peer. Links come first when facts are told.
-    Link(String),
-    /// A name that this node serves.
+    /// A name that this node serves. Comes before the links when facts are told: what a policy says first to a peer, and calls all that
+    /// it has to say, has to have all of them.
     Serving(String),
+    /// A link, by peer.
+    Link(String),
     /// A hint, by address.
     Hint(String),
 }
@@ -111,9 +132,9 @@ pub(crate) fn base_fact(event: &BaseEvent) -> Fact {
     }
 }
 
-/// Implements [`Kind`] for a kind whose generated code is in a module `bindings`.
+/// Implements [`Kind`] for a kind whose generated code is in a module `bindings`; the questions are methods of its machine.
 macro_rules! kind {
-    ($kind:ident, $name:literal, $world:ident, $accessor:ident, $fact:expr) => {
+    ($kind:ident, $name:literal, $world:ident, $accessor:ident, $fact:expr, [$($question:ident),*]) => {
         impl super::Kind for $kind {
             type Event = Event;
             type Effect = Effect;
@@ -157,10 +178,38 @@ macro_rules! kind {
                 Event::Base(event)
             }
 
+            fn as_base(event: &Event) -> Option<&super::types::BaseEvent> {
+                match event {
+                    Event::Base(event) => Some(event),
+                    #[allow(unreachable_patterns, reason = "a kind may have no events but the base ones")]
+                    _ => None,
+                }
+            }
+
             fn base_effect(effect: Effect) -> Result<super::types::BaseEffect, Effect> {
                 match effect {
                     Effect::Base(effect) => Ok(effect),
                     other => Err(other),
+                }
+            }
+
+            #[allow(unused_variables, reason = "a kind may have no questions")]
+            fn ask_again(
+                machine: &mut super::machine::Machine<Self>,
+                question: &str,
+                now: u64,
+                arguments: &[u8],
+            ) -> crate::words::Outcome<bool> {
+                match question {
+                    $(
+                        stringify!($question) => {
+                            let arguments = crate::words::packed::read(arguments)?;
+                            // A trap is an answer too.
+                            let _ = machine.$question(now, &arguments);
+                            Ok(true)
+                        }
+                    )*
+                    _ => Ok(false),
                 }
             }
 

@@ -10,7 +10,7 @@ mod bindings {
         path: ["../wit/policy.wit", "../wit/routing.wit"],
         world: "midplane:routing/routing",
         with: { "midplane:policy/types@0.1.0": crate::policy::types },
-        additional_derives: [Clone, PartialEq],
+        additional_derives: [Clone, PartialEq, serde::Serialize, serde::Deserialize],
     });
 }
 
@@ -22,7 +22,7 @@ pub use bindings::exports::midplane::routing::machine::{
 #[derive(Debug)]
 pub struct Routing;
 
-super::kind!(Routing, "routing", Routing, midplane_routing_machine, fact);
+super::kind!(Routing, "routing", Routing, midplane_routing_machine, fact, [decide]);
 
 fn fact(event: &Event) -> Fact {
     match event {
@@ -35,7 +35,7 @@ fn fact(event: &Event) -> Fact {
 impl Machine<Routing> {
     /// Asks where a call goes.
     pub fn decide(&mut self, now: u64, query: &Query) -> Outcome<Plan> {
-        self.question("decide", now, |bindings, store, now| {
+        self.question("decide", now, query, |bindings, store, now| {
             bindings.midplane_routing_machine().call_decide(store, now, query)
         })
     }

@@ -13,8 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::Kind;
 use super::actor::Actor;
 use super::machine::{Machine, Program};
+use super::recorder::Recorder;
 use super::types::{Message, Setup, State};
 use crate::log::Level;
+use crate::words::objects::Handover;
 use crate::words::{Code, Fault, Outcome};
 
 /// Events that wait for a policy.
@@ -23,20 +25,45 @@ const QUEUE_EVENTS: usize = 1_024;
 const QUEUE_BYTES: usize = 4 << 20;
 /// How long a full queue may hold up a channel before the channel is reset.
 pub const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a new version that has started waits for its turn: what is written to the disk meanwhile is small.
+pub(super) const GO_PATIENCE: Duration = Duration::from_secs(10);
 /// Largest message. Leaves room for framing within 64 KiB.
 pub const MESSAGE_MAX: usize = 60 << 10;
+/// Answers to effects that wait to be handed to a policy, where its kind says nothing else.
+const ANSWERS: usize = 8_192;
+
 /// What the node does for a slot. One implementation per kind.
 pub trait Carry<K: Kind>: Send + 'static {
     /// Setup of an instance that starts now.
     fn setup(&mut self, handover: Option<State>) -> Setup;
     /// Carries out an effect of the kind's own; returns events that answer it at once.
     fn effect(&mut self, effect: K::Effect) -> Vec<K::Event>;
+    /// Makes durable, all or nothing, what these effects of one call say, before any of them is carried out. An error ends the
+    /// instance, and none of them is.
+    fn persist(&mut self, _effects: &[K::Effect]) -> Outcome<()> {
+        Ok(())
+    }
+    /// What a new instance is told before everything else: an event at each call, until there is none.
+    /// An error ends the instance.
+    fn opening(&mut self) -> Outcome<Option<K::Event>> {
+        Ok(None)
+    }
+    /// An event came while there was no instance, and nobody heard it.
+    fn unheard(&mut self, _event: &K::Event) {}
+    /// The instance has ended by a fault; what it had not answered it will not answer.
+    fn ended(&mut self, _fault: &Fault) {}
+    /// Answers that may wait for the policy; more end the instance.
+    fn answers_most(&self) -> usize {
+        ANSWERS
+    }
     /// Sends to the same slot of a peer.
     fn send(&mut self, message: Message);
     /// The instance is new and knows nothing of what its channels carried.
     fn reset_channels(&mut self);
     /// Makes a state durable.
     fn keep(&mut self, state: &State);
+    /// An instance was ended, and another one is to take its place.
+    fn failed(&mut self, fault: &Fault);
     /// Writes to the log.
     fn log(&mut self, level: Level, text: &str);
 }
@@ -64,8 +91,62 @@ pub(super) enum Input<K: Kind> {
     Message(Message, OwnedSemaphorePermit),
     /// Somebody who asked a question saw the instance trap, and left the fault at the seat.
     Failed,
-    Swap(Box<(Program, Box<dyn Carry<K>>)>, oneshot::Sender<Outcome<()>>),
+    /// Somebody wants to know that all before it was handled.
+    Reached(oneshot::Sender<()>),
+    Succeed(Box<Successor<K>>, Answer),
+    Record(Box<(Recorder, Box<dyn Carry<K>>)>, oneshot::Sender<Outcome<()>>),
     Stop(oneshot::Sender<()>),
+}
+
+/// A version that is to take a slot from the one that has it.
+pub struct Successor<K: Kind> {
+    /// Its program.
+    pub program: Program,
+    /// What the node does for it.
+    pub carry: Box<dyn Carry<K>>,
+    /// What it starts from.
+    pub heritage: Heritage,
+}
+
+/// What a version that takes a slot starts from.
+#[derive(Clone, Debug)]
+pub enum Heritage {
+    /// What the instance before it knows, by the manifest's rule.
+    Handover(Handover),
+    /// What it saved last when it had the slot itself: it comes back because the one before it is no good.
+    Own(Option<State>),
+}
+
+/// Who waits for a successor: hears whether it can start, and says whether it is to.
+pub(super) type Answer = oneshot::Sender<Outcome<(oneshot::Sender<()>, oneshot::Receiver<Handed>)>>;
+
+/// A successor that has started beside the instance that has the slot, and knows everything that is known. Dropping it leaves
+/// everything as it was.
+#[derive(Debug)]
+pub struct Ready {
+    go: oneshot::Sender<()>,
+    done: oneshot::Receiver<Handed>,
+}
+
+impl Ready {
+    /// Gives it the slot.
+    ///
+    /// # Errors
+    /// `busy` when the slot has waited 10 s and gone on without it.
+    pub async fn go(self) -> Outcome<Handed> {
+        let late = || Fault::new(Code::Busy, "the slot did not wait any longer for its new version");
+        self.go.send(()).map_err(|()| late())?;
+        self.done.await.map_err(|_| late())
+    }
+}
+
+/// What became of a slot that was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handed {
+    /// Whether the new instance started from a state.
+    pub state: bool,
+    /// Events that waited meanwhile and are for the new instance.
+    pub events: usize,
 }
 
 /// The seat of the instance: taken for one call at a time.
@@ -94,7 +175,7 @@ impl<K: Kind> Slot<K> {
     pub fn start(program: Program, carry: Box<dyn Carry<K>>, state: Option<State>) -> Outcome<Self> {
         let seat =
             Arc::new(Seat { machine: Mutex::new(None), health: Mutex::default(), fault: Mutex::default() });
-        let (mut actor, effects) = Actor::start(program, carry, state, seat.clone())?;
+        let (actor, effects) = Actor::start(program, carry, state, seat.clone())?;
         let (inputs, receiver) = mpsc::channel(QUEUE_EVENTS);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -102,10 +183,7 @@ impl<K: Kind> Slot<K> {
             .map_err(|error| Fault::io("cannot start a policy thread", &error))?;
         std::thread::Builder::new()
             .name(format!("policy {}", K::NAME))
-            .spawn(move || {
-                actor.carry_out(effects);
-                runtime.block_on(actor.run(receiver));
-            })
+            .spawn(move || runtime.block_on(actor.run(effects, receiver)))
             .map_err(|error| Fault::io("cannot start a policy thread", &error))?;
         Ok(Self { inputs, bytes: Arc::new(Semaphore::new(QUEUE_BYTES)), seat })
     }
@@ -113,6 +191,14 @@ impl<K: Kind> Slot<K> {
     /// Queues an event; waits at most [`QUEUE_PATIENCE`] for room.
     pub async fn tell(&self, event: K::Event) -> Outcome<()> {
         self.queue(Input::Event(event)).await
+    }
+
+    /// Returns when all that was queued before has been handled, or after [`QUEUE_PATIENCE`].
+    pub async fn reached(&self) {
+        let (sender, receiver) = oneshot::channel();
+        if self.queue(Input::Reached(sender)).await.is_ok() {
+            let _ = tokio::time::timeout(QUEUE_PATIENCE, receiver).await;
+        }
     }
 
     /// Queues an event that may be lost when the queue is full.
@@ -147,10 +233,23 @@ impl<K: Kind> Slot<K> {
         answer
     }
 
-    /// Puts another component in the place of this one, with the state of the old. On an error the old one goes on.
-    pub async fn swap(&self, program: Program, carry: Box<dyn Carry<K>>) -> Outcome<()> {
+    /// Starts another version beside the instance that has the slot, which goes on answering questions until [`Ready::go`]; events wait
+    /// from now on. On an error everything is as it was.
+    ///
+    /// # Errors
+    /// What the new version's start says: `init-failed`, `trap` and the limits; `busy` when the slot does not get to it.
+    pub async fn succeed(&self, successor: Successor<K>) -> Outcome<Ready> {
         let (sender, receiver) = oneshot::channel();
-        self.queue(Input::Swap(Box::new((program, carry)), sender)).await?;
+        self.queue(Input::Succeed(Box::new(successor), sender)).await?;
+        let (go, done) = receiver.await.unwrap_or_else(|_| Err(gone::<K>()))?;
+        Ok(Ready { go, done })
+    }
+
+    /// Puts a fresh instance of the same component in the place of this one, with its state, and records all its calls. On an error
+    /// the old one goes on.
+    pub async fn record(&self, recorder: Recorder, carry: Box<dyn Carry<K>>) -> Outcome<()> {
+        let (sender, receiver) = oneshot::channel();
+        self.queue(Input::Record(Box::new((recorder, carry)), sender)).await?;
         receiver.await.unwrap_or_else(|_| Err(gone::<K>()))
     }
 

@@ -1,16 +1,22 @@
 //! Small files that must be old or new after a crash, never half.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::disk::Disk;
 use crate::words::{Code, Fault, Outcome};
 
 /// Makes a directory (and those above it) with mode 0700; an existing one that others can enter is refused.
 pub fn private_directory(path: &Path) -> Outcome<()> {
+    private_directory_on(&Disk::default(), path)
+}
+
+/// The same on a given disk.
+pub fn private_directory_on(disk: &Disk, path: &Path) -> Outcome<()> {
     let fail = |error: std::io::Error| Fault::io(format!("cannot make {}", path.display()), &error);
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(fail)?;
+    disk.make_directory(path).map_err(fail)?;
     let mode = std::fs::metadata(path).map_err(fail)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(Fault::new(
@@ -25,29 +31,31 @@ pub fn private_directory(path: &Path) -> Outcome<()> {
 /// Writes a file so that after a crash it has either its old or its new content: temporary file, fsync, rename, fsync of the
 /// directory.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
+    replace_on(&Disk::default(), path, bytes, mode)
+}
+
+/// The same on a given disk.
+pub fn replace_on(disk: &Disk, path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
     let fail = |error: std::io::Error| Fault::io(format!("cannot write {}", path.display()), &error);
     let temporary = temporary_beside(path)?;
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
+        let mut file = disk.create(&temporary, mode)?;
+        file.append(bytes)?;
+        file.sync()?;
+        disk.rename(&temporary, path)
     })();
     if let Err(error) = written {
-        let _ = std::fs::remove_file(&temporary);
+        let _ = disk.remove(&temporary);
         return Err(fail(error));
     }
-    sync_directory_of(path)
+    let directory = directory_of(path);
+    disk.sync_directory(directory)
+        .map_err(|error| Fault::io(format!("cannot sync {}", directory.display()), &error))
 }
 
-/// Makes a rename or removal in the file's directory durable.
-pub fn sync_directory_of(path: &Path) -> Outcome<()> {
-    // The parent of a bare file name is there, and empty.
-    let parent = path.parent().filter(|parent| *parent != Path::new(""));
-    let directory = parent.unwrap_or(Path::new("."));
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| Fault::io(format!("cannot sync {}", directory.display()), &error))
+/// Where the file lies. The parent of a bare file name is there, and empty.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// Reads a file of at most `most` bytes; none when there is no such file.
@@ -91,7 +99,8 @@ mod tests {
 
     #[test]
     fn a_bare_file_name_lies_in_the_current_directory() {
-        sync_directory_of(Path::new("bare")).unwrap();
+        assert_eq!(directory_of(Path::new("bare")), Path::new("."));
+        assert_eq!(directory_of(Path::new("a/b")), Path::new("a"));
     }
 
     #[test]

@@ -4,17 +4,21 @@
 //! over everything that matters, is read into memory, and is mapped only when the MAC holds. The key never leaves the node;
 //! native code from anywhere else is never accepted.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use subtle::ConstantTimeEq;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::compile::{COMPONENT_MAX, Compiler};
-use super::engine::{Engines, Kind, compatibility};
+use super::engine::{Engines, Kind};
+use super::preflight;
 use crate::store::files;
+use crate::words::objects;
 use crate::words::{Code, Digest, Fault, Outcome};
 
 /// Length of the MAC at the head of each file.
@@ -22,43 +26,70 @@ const MAC: usize = 32;
 /// Largest file that is read.
 const FILE_MAX: u64 = COMPONENT_MAX * 8 + MAC as u64;
 
+/// A component's code, mapped for the engine that runs it.
+pub struct Compiled {
+    /// Which engine that is.
+    pub kind: Kind,
+    /// The component.
+    pub component: Component,
+}
+
+impl Compiled {
+    /// The engine that runs it.
+    pub fn engine(&self) -> &Engine {
+        self.component.engine()
+    }
+}
+
 /// Compiled components of this node.
-#[derive(Clone)]
 pub struct Cache {
     directory: PathBuf,
     key: [u8; 32],
+    engines: Engines,
     compiler: Compiler,
+    /// Code that somebody holds, so that many plugins of one component share it.
+    held: Mutex<HashMap<(Digest, Kind), Weak<Compiled>>>,
 }
 
 impl Cache {
     /// `secret` is bytes that only this node knows; `directory` is made if it is missing.
-    pub fn open(directory: PathBuf, secret: &[u8], compiler: Compiler) -> Outcome<Self> {
+    pub fn open(directory: PathBuf, secret: &[u8], engines: Engines, compiler: Compiler) -> Outcome<Self> {
         files::private_directory(&directory)?;
-        Ok(Self { directory, key: blake3::derive_key("midplane 2026 compiled code", secret), compiler })
+        let key = blake3::derive_key("midplane 2026 compiled code", secret);
+        Ok(Self { directory, key, engines, compiler, held: Mutex::default() })
     }
 
-    /// The component for an engine: from the cache, or compiled and put there.
-    pub async fn load(
-        &self,
-        engines: &Engines,
-        kind: Kind,
-        digest: Digest,
-        wasm: &[u8],
-    ) -> Outcome<Component> {
-        let engine = engines.get(kind);
-        let compatibility = compatibility(engine);
-        let path = self.directory.join(format!("{digest}.{}.{compatibility}", kind.as_str()));
-        let context = format!("{digest} {} {compatibility}", kind.as_str());
-        if let Some(code) = self.read(&path, &context) {
-            match map(engine, &code) {
-                Ok(component) => return Ok(component),
+    /// The code of a component for what a plugin of this kind is: what somebody holds, or the file of it. None: it has to be
+    /// [compiled](Cache::compile). Only what is valid was ever compiled, so code that is found needs no component beside it.
+    pub fn find(&self, world: objects::Kind, digest: Digest) -> Outcome<Option<Arc<Compiled>>> {
+        for &kind in preflight::engines(world) {
+            let held = self.held().get(&(digest, kind)).and_then(Weak::upgrade);
+            if let Some(compiled) = held {
+                return Ok(Some(compiled));
+            }
+            let (path, context) = self.place(kind, digest)?;
+            let Some(file) = self.read(&path, &context) else { continue };
+            match map(self.engines.get(kind)?, file.split_at(MAC).1) {
+                Ok(component) => return Ok(Some(self.hold(digest, Compiled { kind, component }))),
                 Err(error) => tracing::warn!(%error, path = %path.display(), "cached code is not usable"),
             }
         }
-        let code = self.compiler.compile(kind, wasm).await?;
+        Ok(None)
+    }
+
+    /// Compiles a component for what a plugin of this kind is, and keeps the code.
+    ///
+    /// # Errors
+    /// `too-large` when it does not fit a place of the pool, and those of [`Compiler::compile`].
+    pub async fn compile(&self, world: objects::Kind, digest: Digest, wasm: &[u8]) -> Outcome<Arc<Compiled>> {
+        let (kind, code) = self.compiler.compile(world, wasm).await?;
+        let (path, context) = self.place(kind, digest)?;
         // The compiler has no pool; only here it shows that a component has more tables or memories than a place in one.
-        let component = map(engine, &code).map_err(|error| {
-            Fault::new(Code::TooLarge, format!("component does not fit this node: {error:#}"))
+        let component = map(self.engines.get(kind)?, &code).map_err(|error| {
+            // A breakdown follows in lines of its own.
+            let why = format!("{error:#}");
+            let why = why.split("; breakdown").next().unwrap_or_default();
+            Fault::new(Code::TooLarge, format!("component does not fit this node: {why}"))
         })?;
         let mut file = Vec::with_capacity(MAC + code.len());
         file.extend_from_slice(self.mac(&context, &code).as_bytes());
@@ -67,10 +98,29 @@ impl Cache {
         if let Err(error) = files::replace(&path, &file, 0o600) {
             tracing::warn!(%error, "compiled code was not kept");
         }
-        Ok(component)
+        Ok(self.hold(digest, Compiled { kind, component }))
     }
 
-    /// The file's code, if its MAC holds; a file that does not hold is deleted.
+    fn held(&self) -> MutexGuard<'_, HashMap<(Digest, Kind), Weak<Compiled>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, digest: Digest, compiled: Compiled) -> Arc<Compiled> {
+        let compiled = Arc::new(compiled);
+        let mut held = self.held();
+        held.retain(|_, compiled| compiled.strong_count() > 0);
+        held.insert((digest, compiled.kind), Arc::downgrade(&compiled));
+        compiled
+    }
+
+    /// Where a component's code lies, and what its MAC covers besides the code.
+    fn place(&self, kind: Kind, digest: Digest) -> Outcome<(PathBuf, String)> {
+        let compatibility = self.engines.compatibility(kind)?;
+        let path = self.directory.join(format!("{digest}.{}.{compatibility}", kind.as_str()));
+        Ok((path, format!("{digest} {} {compatibility}", kind.as_str())))
+    }
+
+    /// The file with the code behind its MAC, if that holds; a file that does not hold is deleted.
     fn read(&self, path: &Path, context: &str) -> Option<Vec<u8>> {
         let mut file = std::fs::OpenOptions::new()
             .read(true)
@@ -86,7 +136,7 @@ impl Cache {
             file.by_ref().take(FILE_MAX).read_to_end(&mut bytes).ok()?;
             let (mac, code) = bytes.split_at_checked(MAC)?;
             let holds: bool = self.mac(context, code).as_bytes()[..].ct_eq(mac).into();
-            holds.then(|| code.to_vec())
+            holds.then_some(bytes)
         })();
         if good.is_none() {
             tracing::warn!(path = %path.display(), "cached code does not match its MAC and is deleted");

@@ -1,7 +1,7 @@
 //! From the engine's types to plain descriptions of functions.
 
 use wasmtime::Engine;
-use wasmtime::component::types::{ComponentFunc, ComponentItem, Type as WasmType};
+use wasmtime::component::types::{ComponentFunc, ComponentInstance, ComponentItem, Type as WasmType};
 use wasmtime::component::{Component, ResourceType};
 
 use crate::words::schema::{Case, Field, Function, Type};
@@ -10,7 +10,7 @@ use crate::words::schema::{Case, Field, Function, Type};
 /// described as a tree, so a component of a few kilobytes could ask for a million; real functions stay below a few hundred.
 const TYPES_MAX: usize = 10_000;
 /// The same over all functions of a component: it may export thousands.
-const TYPES_ALL: usize = 100_000;
+pub(super) const TYPES_ALL: usize = 100_000;
 /// Bytes of a name that count as one type: names are copied with each repetition, and one may have 100 KB.
 const NAME_BYTES: usize = 16;
 /// Stands for what is beyond [`TYPES_MAX`]; makes the function one that cannot be called.
@@ -55,6 +55,27 @@ pub fn exported_functions(component: &Component, engine: &Engine) -> Vec<Export>
         }
     }
     exports
+}
+
+/// What an imported interface has.
+pub struct Interface {
+    /// Its functions, those of its resources included.
+    pub functions: Vec<Function>,
+    /// Names of its resources.
+    pub resources: Vec<String>,
+}
+
+/// Describes an imported interface with what is left of a number of types.
+pub fn interface(instance: &ComponentInstance, engine: &Engine, left: &mut usize) -> Interface {
+    let mut interface = Interface { functions: Vec::new(), resources: Vec::new() };
+    for (name, item) in instance.exports(engine) {
+        match item.ty {
+            ComponentItem::ComponentFunc(ty) => interface.functions.push(describe(name, &ty, &[], left)),
+            ComponentItem::Resource(_) => interface.resources.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    interface
 }
 
 /// Names under which resources are imported and exported. A type alone does not carry its name.

@@ -19,9 +19,9 @@ use std::task::{Context, Poll};
 use std::thread::Thread;
 use std::time::Duration;
 
-use wasmtime::{Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OperatorCost, PoolingAllocationConfig};
 
-use crate::decisions::sizing::{Machine, PoolPlan, plan};
+use crate::decisions::sizing::{Machine, Memories, Plan, plan};
 use crate::words::{Code, Fault, Outcome};
 
 /// How often a running guest gives way to others and its deadline is looked at.
@@ -41,8 +41,10 @@ const KEEP_RESIDENT_SCAN: usize = 4 << 20;
 const KEEP_RESIDENT_PLAIN: usize = 64 << 10;
 /// A component of a language with a runtime of its own has some 14 core instances; 20 leaves room.
 const CORE_INSTANCES_MOST: u32 = 20;
+/// Tables of one instance on the average: those of languages with a runtime have more, those of first-party plugins one.
+const TABLES_EACH: u32 = 4;
 /// Two pools: lean and concurrent.
-const POOLS: u64 = 2;
+pub const POOLS: u64 = 2;
 
 /// Which engine runs a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,37 +79,69 @@ impl Kind {
 /// The engines of one process and their ticker, which ends with the last clone.
 #[derive(Clone)]
 pub struct Engines {
-    policy: Engine,
-    lean: Engine,
-    concurrent: Engine,
-    plan: Arc<PoolPlan>,
+    made: Arc<Made>,
+    plan: Arc<Plan>,
     ticker: Arc<Ticker>,
 }
 
+/// Each engine from its first use on: a pool takes milliseconds, thousands of mappings and a mebibyte, also when nothing runs in it.
+#[derive(Default)]
+struct Made([Place; Kind::ALL.len()]);
+
+#[derive(Default)]
+struct Place {
+    engine: OnceLock<Engine>,
+    compatibility: OnceLock<String>,
+}
+
+impl Made {
+    fn place(&self, kind: Kind) -> &Place {
+        let [policy, lean, concurrent] = &self.0;
+        match kind {
+            Kind::Policy => policy,
+            Kind::Lean => lean,
+            Kind::Concurrent => concurrent,
+        }
+    }
+}
+
 impl Engines {
-    /// Makes the engines for this machine.
-    pub fn new(machine: Machine) -> Outcome<Self> {
-        let plan = plan(machine, POOLS);
-        let make = |kind| {
-            Engine::new(&config(kind, &plan, true))
-                .map_err(|error| Fault::new(Code::Internal, format!("engine {}: {error:#}", kind.as_str())))
-        };
-        let (policy, lean, concurrent) = (make(Kind::Policy)?, make(Kind::Lean)?, make(Kind::Concurrent)?);
-        let ticker = Ticker::start(&[&lean, &concurrent])?;
-        Ok(Self { policy, lean, concurrent, plan: Arc::new(plan), ticker })
+    /// Engines for this machine, each pool with as many of the wanted instances as it can hold.
+    pub fn new(machine: &Machine, wanted: u32) -> Outcome<Self> {
+        let plan = Arc::new(plan(machine, POOLS, wanted));
+        let made = Arc::<Made>::default();
+        let ticker = Ticker::start(made.clone())?;
+        Ok(Self { made, plan, ticker })
     }
 
-    /// The engine of a kind.
-    pub fn get(&self, kind: Kind) -> &Engine {
-        match kind {
-            Kind::Policy => &self.policy,
-            Kind::Lean => &self.lean,
-            Kind::Concurrent => &self.concurrent,
+    /// The engine of a kind, made when it is wanted first.
+    ///
+    /// # Errors
+    /// `internal` when the machine does not give the memory that was planned for it; it may the next time.
+    pub fn get(&self, kind: Kind) -> Outcome<&Engine> {
+        let place = &self.made.place(kind).engine;
+        if let Some(engine) = place.get() {
+            return Ok(engine);
         }
+        let made = Engine::new(&config(kind, self.plan.memories, Some(&self.plan)));
+        let made = made.map_err(|error| unmade(kind, &error))?;
+        Ok(place.get_or_init(|| made))
+    }
+
+    /// A text that is equal only for engines that can run each other's code. Needs no pool.
+    pub fn compatibility(&self, kind: Kind) -> Outcome<&str> {
+        let place = &self.made.place(kind).compatibility;
+        if let Some(text) = place.get() {
+            return Ok(text);
+        }
+        let engine = compiler(kind, self.plan.memories).map_err(|error| unmade(kind, &error))?;
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Ok(place.get_or_init(|| format!("{:016x}", hasher.finish())))
     }
 
     /// How large the pools are and why.
-    pub fn plan(&self) -> &PoolPlan {
+    pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
@@ -118,19 +152,22 @@ impl Engines {
 }
 
 /// An engine that only compiles, for the engines of this plan: without a pool, so that it fits into the worker's small
-/// address space. The plan's reservation and guard decide which bounds checks the code has.
-pub fn compiler(kind: Kind, plan: &PoolPlan) -> wasmtime::Result<Engine> {
-    Engine::new(&config(kind, plan, false))
+/// address space.
+pub fn compiler(kind: Kind, memories: Memories) -> wasmtime::Result<Engine> {
+    Engine::new(&config(kind, memories, None))
 }
 
-/// A text that is equal only for engines that can run each other's code.
-pub fn compatibility(engine: &Engine) -> String {
-    let mut hasher = DefaultHasher::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
+/// Whether this kernel can tell which pages a guest has touched, which makes fresh instances cheaper.
+pub fn tells_touched_pages() -> bool {
+    PoolingAllocationConfig::is_pagemap_scan_available()
 }
 
-fn config(kind: Kind, plan: &PoolPlan, pooled: bool) -> Config {
+fn unmade(kind: Kind, error: &wasmtime::Error) -> Fault {
+    Fault::new(Code::Internal, format!("engine {}: {error:#}", kind.as_str()))
+        .fix("`midplane doctor` says what this machine has room for")
+}
+
+fn config(kind: Kind, memories: Memories, pool: Option<&Plan>) -> Config {
     let mut config = Config::new();
     // Off by configuration, not by cargo features: builds without the features are less tested.
     config
@@ -140,7 +177,8 @@ fn config(kind: Kind, plan: &PoolPlan, pooled: bool) -> Config {
         .wasm_function_references(false)
         .wasm_exceptions(false)
         .wasm_tail_call(false)
-        .wasm_multi_memory(false)
+        // The code by which one component hands a text to another has both memories. Of a module's own the preflight takes one.
+        .wasm_multi_memory(kind != Kind::Policy)
         .wasm_relaxed_simd(false)
         .gc_support(false)
         .wasm_component_model(true)
@@ -155,15 +193,16 @@ fn config(kind: Kind, plan: &PoolPlan, pooled: bool) -> Config {
         Kind::Policy => {
             config
                 .consume_fuel(true)
+                .operator_cost(fuel())
                 .memory_reservation(POLICY_RESERVATION)
                 .memory_guard_size(POLICY_GUARD)
                 .memory_reservation_for_growth(POLICY_RESERVATION);
         }
         Kind::Lean | Kind::Concurrent => {
             config.epoch_interruption(true);
-            config.memory_reservation(plan.memory_reservation).memory_guard_size(plan.memory_guard);
+            config.memory_reservation(memories.reservation).memory_guard_size(memories.guard);
             config.memory_may_move(false);
-            if pooled {
+            if let Some(plan) = pool {
                 config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling(plan)));
             }
         }
@@ -171,45 +210,30 @@ fn config(kind: Kind, plan: &PoolPlan, pooled: bool) -> Config {
     config
 }
 
-fn pooling(plan: &PoolPlan) -> PoolingAllocationConfig {
-    let scan = PoolingAllocationConfig::is_pagemap_scan_available();
+/// What a policy's instructions cost. Those that call into the host take a hundred times as long as others, whatever they answer;
+/// those that move many bytes cost a unit for each by themselves.
+fn fuel() -> OperatorCost {
+    OperatorCost { MemoryGrow: u8::MAX, TableGrow: u8::MAX, ..OperatorCost::new() }
+}
+
+fn pooling(plan: &Plan) -> PoolingAllocationConfig {
+    let scan = tells_touched_pages();
     let keep = if scan { KEEP_RESIDENT_SCAN } else { KEEP_RESIDENT_PLAIN };
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(plan.instances)
-        .total_core_instances(plan.instances.saturating_mul(4))
+        .total_core_instances(plan.instances.saturating_mul(CORE_INSTANCES_MOST))
         .total_memories(plan.instances)
-        .total_tables(plan.instances.saturating_mul(2))
+        .total_tables(plan.instances.saturating_mul(TABLES_EACH))
         .total_stacks(plan.instances)
         .max_core_instances_per_component(CORE_INSTANCES_MOST)
         .max_memories_per_component(8)
         .max_tables_per_component(16)
         .table_elements(10_000)
-        .max_memory_size(usize::try_from(plan.memory_reservation).unwrap_or(usize::MAX))
+        .max_memory_size(usize::try_from(plan.memories.reservation).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(keep)
         .table_keep_resident(64 << 10)
         .pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });
     pool
-}
-
-/// What this machine offers, read from the kernel. Values that cannot be read count as plentiful.
-pub fn machine() -> Machine {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let number = |path: &str| read(path).and_then(|text| text.trim().parse::<u64>().ok());
-    let total = read("/proc/meminfo")
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?.to_owned();
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        })
-        .map_or(u64::MAX, |kib| kib.saturating_mul(1024));
-    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .into_iter()
-        .find_map(number);
-    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
-    Machine {
-        memory: total.min(group.unwrap_or(u64::MAX)),
-        address_space: limit.unwrap_or(1 << 47).min(1 << 47),
-        mappings: number("/proc/sys/vm/max_map_count").unwrap_or(65_530),
-    }
 }
 
 /// Advances the epochs while guests run. Outside of any store, so no guest can hold it up.
@@ -221,28 +245,29 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn start(engines: &[&Engine]) -> Outcome<Arc<Self>> {
+    fn start(made: Arc<Made>) -> Outcome<Arc<Self>> {
         let ticker = Arc::new(Self {
             running: AtomicUsize::new(0),
             asleep: AtomicBool::new(false),
             thread: OnceLock::new(),
         });
         let weak = Arc::downgrade(&ticker);
-        let engines: Vec<_> = engines.iter().map(|engine| engine.weak()).collect();
         let handle = std::thread::Builder::new()
             .name("epoch".into())
-            .spawn(move || Self::run(&weak, &engines))
+            .spawn(move || Self::run(&weak, &made))
             .map_err(|error| Fault::io("cannot start the epoch thread", &error))?;
         let _ = ticker.thread.set(handle.thread().clone());
         Ok(ticker)
     }
 
-    fn run(ticker: &Weak<Self>, engines: &[EngineWeak]) {
+    fn run(ticker: &Weak<Self>, made: &Made) {
         let mut idle = 0;
         loop {
             std::thread::park_timeout(TICK);
-            for engine in engines.iter().filter_map(EngineWeak::upgrade) {
-                engine.increment_epoch();
+            for kind in [Kind::Lean, Kind::Concurrent] {
+                if let Some(engine) = made.place(kind).engine.get() {
+                    engine.increment_epoch();
+                }
             }
             let Some(ticker) = ticker.upgrade() else { return };
             idle = if ticker.running.load(Ordering::SeqCst) == 0 { idle + 1 } else { 0 };

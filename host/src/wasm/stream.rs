@@ -5,24 +5,21 @@
 //! store: wasmtime cannot cancel one guest task, but it can drop all of them.
 
 use std::marker::PhantomData;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::PollSender;
 use tokio_util::task::AbortOnDropHandle;
+use wasmtime::StoreContextMut;
 use wasmtime::component::{
     Accessor, ComponentType, Func, FutureAny, FutureConsumer, Lift, Source, StreamAny, StreamConsumer,
     StreamResult, Val,
 };
-use wasmtime::{Store, StoreContextMut};
 
 use super::element::{Element, carry_in, with_element};
-use super::guest::{Ended, Guest};
+use super::guest::Guest;
 use super::value;
 use super::workload::{Answer, Live, Workload};
 use crate::clock::Instant;
@@ -33,17 +30,25 @@ use crate::words::{Code, Fault, Outcome};
 const BATCHES: usize = 4;
 /// Items that are taken out of one write of the guest at a time.
 const BATCH_ITEMS: usize = 32;
-/// As in the workload: the watchdog outside of the store waits this long for the guest's own end.
-const GRACE: Duration = Duration::from_millis(200);
+
+/// What is told when a stream ends in a failure.
+pub type OnFault = Box<dyn FnOnce(&Fault) + Send>;
 
 /// The reading end of a stream.
 pub struct Items {
     batches: mpsc::Receiver<Vec<u8>>,
     end: Option<oneshot::Receiver<Outcome<()>>>,
+    on_fault: Option<OnFault>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Items {
+    /// The same, and a failure is told as well where it is read.
+    #[must_use]
+    pub fn on_fault(self, on_fault: OnFault) -> Self {
+        Self { on_fault: Some(on_fault), ..self }
+    }
+
     /// The next items: a CBOR sequence (RFC 8742) of at least one. None at the end; an error is the last thing that comes.
     pub async fn next(&mut self) -> Option<Outcome<Vec<u8>>> {
         if let Some(batch) = self.batches.recv().await {
@@ -51,7 +56,12 @@ impl Items {
         }
         match self.end.take()?.await {
             Ok(Ok(())) => None,
-            Ok(Err(fault)) => Some(Err(fault)),
+            Ok(Err(fault)) => {
+                if let Some(on_fault) = self.on_fault.take() {
+                    on_fault(&fault);
+                }
+                Some(Err(fault))
+            }
             Err(_) => Some(Err(Fault::new(Code::Internal, "the stream's task is gone"))),
         }
     }
@@ -78,7 +88,7 @@ impl Workload {
             let _ = end_sender.send(outcome);
         }));
         match head.await {
-            Ok(Ok(())) => Ok(Answer::Stream(Items { batches, end: Some(end), _task: task })),
+            Ok(Ok(())) => Ok(Answer::Stream(Items { batches, end: Some(end), on_fault: None, _task: task })),
             Ok(Err(fault)) => Err(fault),
             // The guest ended before it answered; the end says why.
             Err(_) => match end.await {
@@ -98,8 +108,7 @@ async fn run(
 ) -> Outcome<()> {
     let Call { mut live, function, mut arguments, deadline, place } = call;
     let shape = function.answer();
-    let store: &mut Store<Guest> = &mut live.store;
-    let driven = store.run_concurrent(async |accessor| {
+    let driven = Box::pin(live.store.run_concurrent(async |accessor| {
         accessor.with(|store| carry_in(store, &function, &mut arguments))?;
         let mut results = [Val::Bool(false)];
         func.call_concurrent(accessor, &arguments, &mut results).await?;
@@ -113,15 +122,12 @@ async fn run(
         };
         let _ = head.send(Ok(()));
         deliver(accessor, parts, batches).await
-    });
-    let guarded = AssertUnwindSafe(workload.engines.metered(driven)).catch_unwind();
-    let error = match tokio::time::timeout_at(deadline + GRACE, guarded).await {
-        Ok(Ok(Ok(Ok(outcome)))) => return outcome,
-        Ok(Ok(Ok(Err(error)) | Err(error))) => error,
-        Ok(Err(_)) => wasmtime::Error::msg("the host panicked in this call"),
-        Err(_) => Ended::Deadline(workload.plugin.limits.deadline_ms).into(),
+    }));
+    let error = match workload.instances.watch(driven, deadline).await.and_then(|ended| ended) {
+        Ok(outcome) => return outcome,
+        Err(error) => error,
     };
-    let fault = workload.fault(&error, &live.store, &function.name);
+    let fault = workload.instances.fault(&error, &live.store, &function.name);
     drop((live, place));
     Err(fault)
 }

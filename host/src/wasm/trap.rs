@@ -2,7 +2,8 @@
 
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 
-use super::guest::Ended;
+use super::guest::{BindingFailed, Ended};
+use crate::log;
 use crate::words::{Code, Fault, TrapReport};
 
 /// Who ran, for the report.
@@ -19,9 +20,12 @@ pub struct Culprit<'a> {
 
 /// Turns the end of a guest into a fault that names plugin, function and limit.
 pub fn fault(error: &wasmtime::Error, culprit: Culprit<'_>) -> Fault {
-    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
-        return Fault::new(Code::Busy, format!("{}: all places for instances are taken", culprit.plugin))
-            .fix("try again, or lower limits.concurrency of the plugins that run most");
+    if let Some(full) = error.downcast_ref::<PoolConcurrencyLimitError>() {
+        return Fault::new(Code::Busy, format!("{}: the pool of instances is full: {full}", culprit.plugin))
+            .fix("try again, or `run --instances N`; `midplane doctor` shows how many this machine holds");
+    }
+    if let Some(BindingFailed(fault)) = error.downcast_ref::<BindingFailed>() {
+        return fault.clone();
     }
     let (code, limit) = classify(error);
     let Culprit { plugin, digest, function, last_lines } = culprit;
@@ -30,6 +34,9 @@ pub fn fault(error: &wasmtime::Error, culprit: Culprit<'_>) -> Fault {
             Some(line) => format!("{plugin} {function} trapped: {limit} ({line})"),
             None => format!("{plugin} {function} trapped: {limit}"),
         },
+        Code::Replaced => {
+            format!("{plugin} was replaced, and {function} was not done within its time to drain: {limit}")
+        }
         _ => format!("{plugin} {function} was ended by its limit: {limit}"),
     };
     let fault = Fault::new(code, what).report(TrapReport {
@@ -42,6 +49,7 @@ pub fn fault(error: &wasmtime::Error, culprit: Culprit<'_>) -> Fault {
     match code {
         Code::Deadline => fault.fix("--timeout for this call, or limits.deadline in the manifest"),
         Code::MemoryLimit => fault.fix("limits.memory in the manifest"),
+        Code::Replaced => fault.fix("call again, or drain = \"5min\" in the manifest"),
         Code::HostCallLimit => fault.fix("limits.host-calls or limits.host-bytes in the manifest"),
         _ => fault,
     }
@@ -53,6 +61,7 @@ fn classify(error: &wasmtime::Error) -> (Code, String) {
             Ended::Deadline(_) => Code::Deadline,
             Ended::Memory { .. } | Ended::Table(_) => Code::MemoryLimit,
             Ended::HostCalls(_) | Ended::HostBytes(_) => Code::HostCallLimit,
+            Ended::Replaced(_) => Code::Replaced,
         };
         return (code, ended.to_string());
     }
@@ -65,6 +74,7 @@ fn classify(error: &wasmtime::Error) -> (Code, String) {
         }
         Some(trap) => (Code::Trap, trap.to_string()),
         // The innermost cause says most: a table that is full, a fuel that is used up while lifting.
-        None => (Code::Trap, error.root_cause().to_string()),
+        // Names in it are the guest's.
+        None => (Code::Trap, log::clean(&error.root_cause().to_string())),
     }
 }

@@ -60,6 +60,8 @@ codes! {
     MissingGrant = "missing-grant", 3;
     /// A component imports something that this host does not have.
     MissingImport = "missing-import", 3;
+    /// A manifest grants more than the one in force, and nobody said that it may.
+    NeedsConsent = "needs-consent", 3;
     /// A component does not have the world of its kind.
     WrongWorld = "wrong-world", 3;
     /// A signature is missing, wrong or from a key that may not sign this.
@@ -88,6 +90,10 @@ codes! {
     InitFailed = "init-failed", 3;
     /// The time for the call is over.
     Deadline = "deadline", 5;
+    /// Another version of the plugin has its place, and the call was not done within the time to drain.
+    Replaced = "replaced", 5;
+    /// A generation that changes how the node is reached was not confirmed in time, so the one before came back.
+    NotConfirmed = "not-confirmed", 5;
     /// The link that carried the call is gone.
     LinkLost = "link-lost", 5;
     /// The node cannot be reached.
@@ -98,6 +104,8 @@ codes! {
     NotRunning = "not-running", 5;
     /// The call went over more hops than it may.
     TooManyHops = "too-many-hops", 5;
+    /// A chain of calls from plugin to plugin is longer than it may be.
+    TooDeep = "too-deep", 1;
     /// The guest trapped.
     Trap = "trap", 1;
     /// The guest asked for more memory or table space than it has.
@@ -110,6 +118,8 @@ codes! {
     OutOfFuel = "out-of-fuel", 1;
     /// The source of a plugin does not compile.
     BuildFailed = "build-failed", 1;
+    /// A call that satisfies an import of a plugin did not come to an answer; the text says which, and why.
+    BindingFailed = "binding-failed", 1;
     /// The function answered with its own error.
     Application = "application-error", 1;
     /// Another process uses the data directory.

@@ -83,6 +83,8 @@ byte_enum! {
         Channel = 3, "channel";
         /// A request of an operator.
         Control = 4, "control";
+        /// A signed manifest that the node has announced.
+        Manifest = 5, "manifest";
     }
 }
 

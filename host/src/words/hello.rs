@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::fault::{Code, Fault, Outcome};
-use super::id::MeshId;
+use super::id::{Digest, MeshId};
 use super::note;
 
 /// The protocol that this version speaks. Its number is also in the ALPN of the transport, whose framing it shares.
@@ -16,6 +16,8 @@ pub const PROTOCOL: u16 = 0;
 pub const STRANGER_MAX: usize = 8 * 1024;
 /// Longest message of an admitted peer: the slots and tags of a large node.
 pub const GREETING_MAX: usize = 32 * 1024;
+/// Most bytes of roots in one message; one that is longer by itself has to be brought by an operator.
+pub const ROOTS_BYTES: usize = GREETING_MAX - 1024;
 /// Longest label, tag, slot name, version or address, in bytes: one DNS name.
 pub const TEXT_MAX: usize = 255;
 /// Most tags of a node: what a person can keep apart.
@@ -49,6 +51,16 @@ pub struct PeerSlot {
     pub protocol: String,
 }
 
+/// A signed manifest that a node has taken and gives to whoever asks for it by its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Announced {
+    /// Its version, as long as nobody has looked: the signed bytes decide.
+    pub version: u64,
+    /// Digest of the signed bytes.
+    pub digest: Digest,
+}
+
 /// What a node tells an admitted peer about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -63,6 +75,12 @@ pub struct Welcome {
     pub generation: u64,
     /// Version of the manifest in force; 0 for none.
     pub manifest: u64,
+    /// Version of the root in force.
+    #[serde(default)]
+    pub root: u64,
+    /// The newest manifest that it passes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Announced>,
     /// Version of the host, for people.
     pub version: String,
     /// Address at which the peer is seen, as `ip:port`.
@@ -91,6 +109,11 @@ pub enum Greeting {
     Refuse(Fault),
     /// Something of the last `welcome` is different now.
     Changed(Welcome),
+    /// Roots that the receiver does not have, oldest first.
+    Roots {
+        /// Signed.
+        roots: Vec<ByteBuf>,
+    },
 }
 
 impl Hello {
@@ -131,7 +154,7 @@ impl Greeting {
     /// Longest encoded form of this message.
     fn most(&self) -> usize {
         match self {
-            Greeting::Welcome(_) | Greeting::Changed(_) => GREETING_MAX,
+            Greeting::Welcome(_) | Greeting::Changed(_) | Greeting::Roots { .. } => GREETING_MAX,
             Greeting::Refuse(_) => note::ERROR_MAX,
             Greeting::Hello(_) | Greeting::Show { .. } | Greeting::Pending { .. } => STRANGER_MAX,
         }
@@ -170,6 +193,8 @@ mod tests {
             slots: vec![PeerSlot { slot: "routing".to_owned(), protocol: "path-vector/1".to_owned() }],
             generation: 3,
             manifest: 7,
+            root: 1,
+            newest: Some(Announced { version: 7, digest: Digest::of(b"manifest") }),
             version: "0.1.0".to_owned(),
             observed: "192.0.2.1:6437".to_owned(),
         }

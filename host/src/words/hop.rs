@@ -10,7 +10,7 @@ use super::trust::Trust;
 
 /// Most links that a call may cross: twice what a mesh of a thousand nodes with six links each needs.
 pub const HOPS_MAX: u8 = 8;
-/// Most entries of the hop map: the six that are known and ten for later versions.
+/// Most entries of the hop map: the seven that are known and nine for later versions.
 const HOP_ENTRIES_MAX: u64 = 16;
 /// Priority of a call that says nothing.
 pub const PRIORITY_NORMAL: u8 = 128;
@@ -22,6 +22,7 @@ mod key {
     pub(super) const CHAIN: u8 = 3;
     pub(super) const TRACE: u8 = 4;
     pub(super) const PRIORITY: u8 = 5;
+    pub(super) const DEPTH: u8 = 6;
 }
 
 /// How a call travels; written anew by each node that forwards.
@@ -39,6 +40,8 @@ pub struct Hop {
     pub trace: bool,
     /// Higher goes first.
     pub priority: u8,
+    /// How many plugins have called on before this call: 0 when nobody's plugin made it.
+    pub depth: u8,
 }
 
 impl Hop {
@@ -51,6 +54,7 @@ impl Hop {
             chain: Vec::new(),
             trace: false,
             priority: PRIORITY_NORMAL,
+            depth: 0,
         }
     }
 
@@ -85,7 +89,8 @@ impl Hop {
         let entries = 3
             + u64::from(!self.chain.is_empty())
             + u64::from(self.trace)
-            + u64::from(self.priority != PRIORITY_NORMAL);
+            + u64::from(self.priority != PRIORITY_NORMAL)
+            + u64::from(self.depth != 0);
         encoder.map(entries)?;
         encoder.u8(key::HOPS_LEFT)?.u8(self.hops_left)?;
         encoder.u8(key::TIME_LEFT)?.u32(self.time_left_ms)?;
@@ -102,6 +107,9 @@ impl Hop {
         if self.priority != PRIORITY_NORMAL {
             encoder.u8(key::PRIORITY)?.u8(self.priority)?;
         }
+        if self.depth != 0 {
+            encoder.u8(key::DEPTH)?.u8(self.depth)?;
+        }
         Ok(())
     }
 
@@ -111,7 +119,7 @@ impl Hop {
         let entries = decoder.map()?.filter(|entries| *entries <= HOP_ENTRIES_MAX);
         let entries = entries.ok_or(Error::message("hop is a map of at most 16"))?;
         let (mut hops_left, mut time_left_ms, mut trust) = (None, None, None);
-        let (mut chain, mut trace, mut priority) = (None, None, None);
+        let (mut chain, mut trace, mut priority, mut depth) = (None, None, None, None);
         for _ in 0..entries {
             let fresh = match decoder.u64().map(|key| u8::try_from(key).unwrap_or(u8::MAX))? {
                 key::HOPS_LEFT => hops_left.replace(decoder.u8()?).is_none(),
@@ -120,6 +128,7 @@ impl Hop {
                 key::CHAIN => chain.replace(read_chain(decoder)?).is_none(),
                 key::TRACE => trace.replace(decoder.bool()?).is_none(),
                 key::PRIORITY => priority.replace(decoder.u8()?).is_none(),
+                key::DEPTH => depth.replace(decoder.u8()?).is_none(),
                 _ => decoder.skip().map(|()| true)?,
             };
             if !fresh {
@@ -134,6 +143,7 @@ impl Hop {
             chain: chain.unwrap_or_default(),
             trace: trace.unwrap_or(false),
             priority: priority.unwrap_or(PRIORITY_NORMAL),
+            depth: depth.unwrap_or(0),
         })
     }
 }

@@ -13,6 +13,9 @@ pub const NODE_ID_CHARS: usize = 52;
 /// Longest name, local part and domain together. DNS allows 253 characters for the domain alone.
 pub const NAME_MAX: usize = 320;
 
+/// Domain of the names that nodes have by themselves. Nothing else is served under it.
+pub const NODE_DOMAIN: &str = "node";
+
 /// Implements text and serde forms of a 32-byte value: text for people, bytes in CBOR.
 macro_rules! bytes32 {
     ($type:ident) => {
@@ -167,6 +170,22 @@ impl Name {
         &self.0
     }
 
+    /// The name that a node has by itself, `ID@node`: what requests of operators are sent to. Only that node may claim it,
+    /// whatever memberships and manifests say.
+    pub fn of_node(node: &NodeId) -> Self {
+        Self(format!("{node}@{NODE_DOMAIN}").into())
+    }
+
+    /// The node whose own name this is.
+    pub fn node(&self) -> Option<NodeId> {
+        self.0.strip_suffix(NODE_DOMAIN)?.strip_suffix('@')?.parse().ok()
+    }
+
+    /// Whether this name is in the domain of nodes, so that nobody can be given it.
+    pub fn is_reserved(&self) -> bool {
+        self.0.rsplit_once('@').is_some_and(|(_, domain)| domain == NODE_DOMAIN)
+    }
+
     /// Whether this name lies within a pattern: the name itself, `*@domain`, or `*` for any.
     pub fn matches(&self, pattern: &str) -> bool {
         match pattern.strip_prefix("*@") {
@@ -257,6 +276,20 @@ mod tests {
             assert!(bad.parse::<Name>().is_err(), "{bad:?} was taken");
         }
         assert!(format!("{}@d", "a".repeat(64)).parse::<Name>().is_err());
+    }
+
+    #[test]
+    fn a_node_has_a_name_of_its_own() {
+        let id = NodeId::from([7; 32]);
+        let name = Name::of_node(&id);
+        assert_eq!(name.as_str().parse::<Name>().unwrap(), name);
+        assert_eq!((name.node(), name.is_reserved()), (Some(id), true));
+        for (other, reserved) in
+            [("x@node", true), ("x@node.fabric", false), ("x@my-node", false), ("math1@fabric", false)]
+        {
+            let name: Name = other.parse().unwrap();
+            assert_eq!((name.node(), name.is_reserved()), (None, reserved), "{other}");
+        }
     }
 
     #[test]

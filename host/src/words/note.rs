@@ -35,6 +35,30 @@ pub enum Note {
         /// What was decided, and why, for people.
         decision: String,
     },
+    /// What served a call that is not traced. Comes before the answer; a traced call says it in its last hop.
+    #[serde(rename_all = "kebab-case")]
+    Served {
+        /// The component.
+        plugin: Digest,
+    },
+}
+
+/// What is before the digest in the body of [`Note::Served`]: it goes with every answer, so it is written and read as bytes.
+const SERVED: &[u8; 18] = b"\xa1\x66served\xa1\x66plugin\x58\x20";
+
+/// The body of [`Note::Served`].
+pub fn served(plugin: &Digest) -> [u8; SERVED.len() + 32] {
+    let mut body = [0; SERVED.len() + 32];
+    let (head, digest) = body.split_at_mut(SERVED.len());
+    head.copy_from_slice(SERVED);
+    digest.copy_from_slice(plugin.as_bytes());
+    body
+}
+
+/// The digest in the body of a [`Note::Served`]; none of any other note.
+pub fn served_by(body: &[u8]) -> Option<Digest> {
+    let digest: [u8; 32] = body.strip_prefix(SERVED)?.try_into().ok()?;
+    Some(digest.into())
 }
 
 impl Note {
@@ -148,9 +172,20 @@ mod tests {
         assert_eq!(Note::decode(&longer).unwrap_err().code, Code::Protocol);
         assert_eq!(Note::decode(&body[..body.len() - 1]).unwrap_err().code, Code::Protocol);
         assert_eq!(Note::decode(&vec![0; NOTE_MAX + 1]).unwrap_err().code, Code::TooLarge);
-        let Note::Hop { node, next, plugin, took_us, decision, .. } = note;
+        let Note::Hop { node, next, plugin, took_us, decision, .. } = note else { panic!("{note:?}") };
         let long = Note::Hop { node, label: "x".repeat(NOTE_MAX), next, plugin, took_us, decision };
         assert_eq!(long.encode().unwrap_err().code, Code::TooLarge);
+    }
+
+    #[test]
+    fn what_served_is_written_as_any_other_note() {
+        let plugin = Digest::of(b"x");
+        let body = served(&plugin);
+        assert_eq!(body[..], Note::Served { plugin }.encode().unwrap());
+        assert_eq!(Note::decode(&body).unwrap(), Note::Served { plugin });
+        assert_eq!(served_by(&body), Some(plugin));
+        assert_eq!(served_by(&body[..body.len() - 1]), None);
+        assert_eq!(served_by(&[]), None);
     }
 
     #[test]

@@ -55,6 +55,11 @@ const NUMBERS: &[(Code, u32)] = &[
     (Code::Io, 44),
     (Code::PartlyDone, 45),
     (Code::BuildFailed, 46),
+    (Code::TooDeep, 47),
+    (Code::BindingFailed, 48),
+    (Code::NeedsConsent, 49),
+    (Code::Replaced, 50),
+    (Code::NotConfirmed, 51),
 ];
 
 /// The number of a code.

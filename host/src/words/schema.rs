@@ -220,6 +220,14 @@ impl Function {
         carried.map_err(|why| format!("result: {why}"))
     }
 
+    /// Why no call can take the place of the function where a component imports it, where none can.
+    pub fn bindable(&self) -> Result<(), String> {
+        for Field { name, ty } in &self.params {
+            ty.plain(0).map_err(|why| format!("parameter {name}: {why}"))?;
+        }
+        self.result.iter().try_for_each(|ty| ty.plain(0)).map_err(|why| format!("result: {why}"))
+    }
+
     /// The shape of the answer.
     pub fn answer(&self) -> Answer {
         let owned = |ty: &Option<Box<Type>>| ty.as_deref().cloned();

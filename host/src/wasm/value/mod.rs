@@ -21,6 +21,7 @@
 mod lift;
 mod lower;
 mod members;
+mod outward;
 mod wrong;
 
 use std::borrow::Cow;
@@ -34,6 +35,7 @@ use crate::words::json::{cbor_to_json, json_to_cbor, parse};
 use crate::words::schema::{Field, Form, Function, Type};
 
 pub use lift::encode;
+pub use outward::{encode_arguments, error_bytes, lower_answer, lower_error};
 use wrong::Wrongs;
 
 /// Decodes the arguments of a function: a CBOR map by parameter name, or an array by position. Every argument that does

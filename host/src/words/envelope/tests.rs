@@ -36,6 +36,7 @@ fn calls_round_trip_and_are_small() {
         chain: (0..HOPS_MAX).map(|byte| [byte; 32].into()).collect(),
         trace: true,
         priority: 0,
+        depth: 8,
     };
     let bare =
         Fixed { to: None, arguments: Vec::new(), more: true, idempotent: false, created: 0, ..fixed() };

@@ -40,7 +40,7 @@ fn frames_are_read_or_refused() {
 #[test]
 fn unknown_bytes_are_refused_by_name() {
     assert_eq!(FrameKind::from_byte(9).unwrap_err().what, "frame kind 9 is not known to this version");
-    assert_eq!(Exchange::from_byte(5).unwrap_err().what, "exchange 5 is not known to this version");
+    assert_eq!(Exchange::from_byte(6).unwrap_err().what, "exchange 6 is not known to this version");
     for kind in FrameKind::ALL {
         assert_eq!(FrameKind::from_byte(kind.byte()).unwrap(), *kind);
     }

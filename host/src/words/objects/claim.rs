@@ -14,6 +14,9 @@ pub struct Claim {
     pub node: NodeId,
     /// The name that it serves.
     pub name: Name,
+    /// With the node's own name: what the node calls itself, so that people far away can, too. It proves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Rises with each claim of this node for this name.
     pub serial: u64,
     /// When it was signed.

@@ -1,5 +1,7 @@
 //! The manifest: what every node of the mesh should run.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::words::{Digest, MeshId, Name, Trust};
@@ -18,8 +20,20 @@ pub struct Manifest {
     pub expires: u64,
     /// Trust of a peer without a membership.
     pub strangers: Trust,
+    /// How long a generation is watched after it was published; what goes wrong meanwhile takes it back.
+    pub probation_ms: u64,
     /// Everything that may run.
     pub plugins: Vec<Plugin>,
+}
+
+impl Manifest {
+    /// Probation where a manifest says nothing else: long enough for a plugin that fails under use to show it.
+    pub const PROBATION_MS: u64 = 60_000;
+
+    /// Everything that its nodes must have: what a collection keeps.
+    pub fn blobs(&self) -> impl Iterator<Item = BlobRef> {
+        self.plugins.iter().map(|plugin| plugin.component)
+    }
 }
 
 /// A component and everything that it may do.
@@ -37,19 +51,84 @@ pub struct Plugin {
     /// Policies that talk with their like: the protocol of their channel, for example `path-vector/1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
+    /// Gateways: where it answers, see [`crate::words::mount::Mount`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+    /// Sync policies: the datasets that it keeps the same on all nodes, for example `config`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datasets: Vec<String>,
     /// Skills: the names that it serves.
     pub names: Vec<Name>,
     /// The least trust that may call it.
     pub expose: Trust,
     /// Its rights.
     pub grants: Grants,
+    /// Workloads: imported interfaces that calls of a name satisfy.
+    #[serde(default, skip_serializing_if = "Bindings::is_empty")]
+    pub bindings: Bindings,
     /// What it may use up.
     pub limits: Limits,
     /// How long an instance lives.
     pub instances: Instances,
+    /// Policies and singletons: what becomes of the state when another version takes the slot.
+    #[serde(default, skip_serializing_if = "Handover::is_default")]
+    pub handover: Handover,
+    /// Workloads: how long calls in flight may go on once another version has taken the slot.
+    #[serde(default = "drain_default", skip_serializing_if = "is_drain_default")]
+    pub drain_ms: u64,
+    /// Workloads: what is asked to see whether it is well. A function without parameters of a skill, a path of a gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<String>,
     /// The nodes that run it.
     pub on: Selector,
 }
+
+impl Plugin {
+    /// Drain time where a manifest says nothing else: as long as a call of the deadline class `normal`.
+    pub const DRAIN_MS: u64 = 30_000;
+}
+
+fn drain_default() -> u64 {
+    Plugin::DRAIN_MS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_drain_default(drain_ms: &u64) -> bool {
+    *drain_ms == Plugin::DRAIN_MS
+}
+
+/// What becomes of a slot's state when another version takes the slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Handover {
+    /// The new version starts from it. One that does not take it does not start, and the old one goes on.
+    #[default]
+    Required,
+    /// The new version starts from it, or without it when it does not take it.
+    Optional,
+    /// The new version starts without it.
+    None,
+}
+
+impl Handover {
+    /// The text used in manifests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Handover::Required => "required",
+            Handover::Optional => "optional",
+            Handover::None => "none",
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Names of the mesh by the imported interface that each of them satisfies, for example `weather@acme` by
+/// `acme:weather/forecast@1.2.0`; the version may be left out. A binding is also the right to call its name.
+pub type Bindings = BTreeMap<String, Name>;
 
 /// Kinds of plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,13 +140,18 @@ pub enum Kind {
     Admission,
     /// Policy: finds the way to a name.
     Routing,
+    /// Policy: keeps datasets the same on all nodes.
+    Sync,
     /// Workload: called by name.
     Skill,
+    /// Workload: called by HTTP.
+    Gateway,
 }
 
 impl Kind {
     /// Every kind, in the order in which a node starts them.
-    pub const ALL: [Kind; 4] = [Kind::Discovery, Kind::Admission, Kind::Routing, Kind::Skill];
+    pub const ALL: [Kind; 6] =
+        [Kind::Discovery, Kind::Admission, Kind::Routing, Kind::Sync, Kind::Skill, Kind::Gateway];
 
     /// The text used in manifests and output.
     pub const fn as_str(self) -> &'static str {
@@ -75,17 +159,20 @@ impl Kind {
             Kind::Discovery => "discovery",
             Kind::Admission => "admission",
             Kind::Routing => "routing",
+            Kind::Sync => "sync",
             Kind::Skill => "skill",
+            Kind::Gateway => "gateway",
         }
     }
 
     /// Whether it is a state machine that the host asks, not a workload that is called.
     pub const fn is_policy(self) -> bool {
-        !matches!(self, Kind::Skill)
+        !matches!(self, Kind::Skill | Kind::Gateway)
     }
 
     /// Whether a node runs at most one of them: two answers to "may this peer join" or "which way" would need
-    /// a third policy to choose. Several discoveries only add up.
+    /// a third policy to choose. Several discoveries only add up, and each
+    /// dataset has one sync policy.
     pub const fn is_single(self) -> bool {
         matches!(self, Kind::Admission | Kind::Routing)
     }
@@ -116,13 +203,66 @@ pub struct Grants {
     pub node: Option<NodeAccess>,
     /// DNS names that a discovery policy may look up; `*` for any.
     pub resolve: Vec<String>,
+    /// Names that a workload may call: a name, `*@domain`, or `*` for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invoke: Vec<String>,
+    /// What it may do with the node's peers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<NodeAccess>,
+    /// What a workload may ask of the outside, see [`crate::words::egress::Egress`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<String>,
+    /// Buckets of keys and values that a workload may open. They are its slot's own on each node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keyvalue: Vec<String>,
+    /// Directories of the node that a workload sees, where the node allows it too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dirs: Vec<DirGrant>,
+    /// What a workload may do with blobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blobs: Option<BlobGrant>,
 }
 
-/// What a plugin may do with the node.
+/// What a workload may do with blobs, beside reading what its slot keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct BlobGrant {
+    /// Which others it may read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<BlobAccess>,
+    /// Bytes that its slot may keep on one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write: Option<u64>,
+}
+
+/// Which blobs a workload may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlobAccess {
+    /// Those of the node.
+    Node,
+    /// Also those that have to be fetched.
+    Mesh,
+}
+
+/// A directory that a workload sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct DirGrant {
+    /// Where it is on the node, from the root on.
+    pub path: String,
+    /// Where the workload sees it.
+    #[serde(rename = "as")]
+    pub seen: String,
+    /// Whether it may also change what is in it.
+    pub write: bool,
+}
+
+/// What a plugin may do with a part of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeAccess {
-    /// Read its id, label and tags.
+    /// Read it.
     Read,
 }
 

@@ -1,6 +1,7 @@
 //! The root: whose mesh it is.
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::words::{MeshId, NodeId};
 
@@ -72,6 +73,19 @@ impl std::fmt::Display for Role {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
     }
+}
+
+/// A chain of signed roots, as files and requests carry it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Roots {
+    /// Oldest first.
+    pub roots: Vec<ByteBuf>,
+}
+
+impl Roots {
+    /// Longest encoded form: what one item of a request holds.
+    pub const BYTES_MAX: usize = 1 << 20;
 }
 
 impl Root {

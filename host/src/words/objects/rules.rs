@@ -1,8 +1,12 @@
 //! What the plugins of a manifest may say, whoever signs it. The same rules stop a mistake where the manifest
 //! is written, with the line, and a bad manifest where it arrives.
 
-use super::manifest::{Instances, Kind, Limits, Plugin};
-use crate::words::id::clip;
+mod bindings;
+mod grants;
+
+use super::manifest::{Handover, Instances, Kind, Limits, Plugin};
+use crate::words::id::{NODE_DOMAIN, clip};
+use crate::words::mount::Mount;
 use crate::words::{Code, Fault, Outcome};
 use crate::words::{Name, Trust};
 
@@ -14,6 +18,8 @@ pub const SLOT_MAX: usize = 64;
 pub const PROTOCOL_MAX: usize = 64;
 /// Bytes of one plugin's configuration: larger things are blobs.
 pub const CONFIG_MAX: usize = 64 << 10;
+/// Datasets of one plugin: each is counted and told to the plugin at each start.
+pub const DATASETS_MAX: usize = 64;
 /// Bytes of a component. The largest one seen, an interpreter with its library, has 18 MB.
 pub const COMPONENT_MAX: u64 = 64 << 20;
 /// Least memory of an instance: one WebAssembly page.
@@ -24,6 +30,14 @@ pub const MEMORY_MAX: u64 = 4 << 30;
 pub const DEADLINE_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// Most calls at the same time: one link's streams a few hundred times over.
 pub const CONCURRENCY_MAX: u32 = 65_536;
+/// Least probation: less is no time for anything to show.
+pub const PROBATION_MIN_MS: u64 = 1_000;
+/// Longest probation. The generation before is kept for it, and what is confirmed is held up.
+pub const PROBATION_MAX_MS: u64 = 60 * 60 * 1000;
+/// Longest drain time: that of the longest call.
+pub const DRAIN_MAX_MS: u64 = DEADLINE_MAX_MS;
+/// Bytes of a probe: a function's name, or a path.
+pub const PROBE_MAX: usize = 128;
 /// Bytes of a label or tag.
 pub const LABEL_MAX: usize = 64;
 
@@ -55,6 +69,17 @@ pub fn problems(plugins: &[Plugin]) -> Vec<Problem> {
         }
     }
     found
+}
+
+/// A probation that a manifest may have.
+///
+/// # Errors
+/// What it has to be, as the rest of a sentence.
+pub fn check_probation(ms: u64) -> Result<u64, String> {
+    if (PROBATION_MIN_MS..=PROBATION_MAX_MS).contains(&ms) {
+        return Ok(ms);
+    }
+    Err(format!("between {} s and {} min", PROBATION_MIN_MS / 1000, PROBATION_MAX_MS / 60_000))
 }
 
 /// Refuses a label that nodes cannot have.
@@ -108,7 +133,7 @@ fn entry(plugin: &Plugin, add: &mut impl FnMut(String)) {
     }
     if let Some(protocol) = &plugin.protocol {
         if !plugin.kind.is_policy() {
-            add("a skill has no protocol: only policies have channels".into());
+            add(format!("a {} has no protocol: only policies have channels", plugin.kind));
         }
         if protocol.is_empty()
             || protocol.len() > PROTOCOL_MAX
@@ -117,16 +142,27 @@ fn entry(plugin: &Plugin, add: &mut impl FnMut(String)) {
             add(format!("protocol is 1 to {PROTOCOL_MAX} visible characters without spaces"));
         }
     }
-    match (plugin.kind.is_policy(), plugin.names.is_empty()) {
-        (true, false) => add(format!("a {} policy serves no names", plugin.kind)),
-        (false, true) => add("a skill needs at least one name".into()),
+    match (plugin.kind == Kind::Skill, plugin.names.is_empty()) {
+        (false, false) if plugin.kind.is_policy() => add(format!("a {} policy serves no names", plugin.kind)),
+        (false, false) => add(format!("a {} serves no names", plugin.kind)),
+        (true, true) => add("a skill needs at least one name".into()),
         _ => {}
     }
+    match (plugin.kind, plugin.mount.as_deref().map(str::parse::<Mount>)) {
+        (Kind::Gateway, None) => add("a gateway needs a mount, for example \"/hello\"".into()),
+        (Kind::Gateway, Some(Err(why))) => add(format!("mount {why}")),
+        (Kind::Gateway, Some(Ok(_))) | (_, None) => {}
+        (kind, Some(_)) => add(format!("mount is for gateways, this is of the kind {kind}")),
+    }
     for (index, name) in plugin.names.iter().enumerate() {
+        if name.is_reserved() {
+            add(format!("{name}: names @{NODE_DOMAIN} are those of the nodes themselves"));
+        }
         if plugin.names.iter().take(index).any(|earlier| earlier == name) {
             add(format!("{name} is named twice"));
         }
     }
+    datasets(plugin, add);
     if plugin.expose < Trust::Basic {
         add(format!(
             "expose is basic, trusted or full: a peer below basic calls nothing, not {}",
@@ -134,13 +170,59 @@ fn entry(plugin: &Plugin, add: &mut impl FnMut(String)) {
         ));
     }
     if plugin.kind.is_policy() && plugin.grants.node.is_some() {
-        add("grants.node is for skills: a policy imports nothing".into());
+        add("grants.node is for workloads: a policy imports nothing".into());
     }
     if plugin.kind != Kind::Discovery && !plugin.grants.resolve.is_empty() {
         add("grants.resolve is for discovery policies".into());
     }
+    replacing(plugin, add);
+    grants::workload(plugin, add);
+    bindings::workload(plugin, add);
     for label in plugin.on.labels.iter().chain(&plugin.on.tags).filter(|label| !is_label(label)) {
         add(format!("{:?} is no label or tag: letters, digits, - _ and . only", clip(label)));
+    }
+}
+
+/// What it says of being replaced, and of being well.
+fn replacing(plugin: &Plugin, add: &mut impl FnMut(String)) {
+    let is_policy = plugin.kind.is_policy();
+    if !is_policy && plugin.instances != Instances::Singleton && plugin.handover != Handover::default() {
+        add(format!("handover is for policies and singletons, not for a {} of many instances", plugin.kind));
+    }
+    if is_policy && plugin.drain_ms != Plugin::DRAIN_MS {
+        add(format!("drain is for workloads: a {} policy has no calls in flight", plugin.kind));
+    }
+    if plugin.drain_ms > DRAIN_MAX_MS {
+        add(format!("drain in ms is at most {DRAIN_MAX_MS}, not {}", plugin.drain_ms));
+    }
+    let Some(probe) = &plugin.probe else { return };
+    if is_policy {
+        add(format!("probe is for workloads: a {} policy shows by itself whether it is well", plugin.kind));
+    }
+    if probe.is_empty() || probe.len() > PROBE_MAX || !probe.bytes().all(|byte| byte.is_ascii_graphic()) {
+        add(format!("probe is 1 to {PROBE_MAX} visible characters without spaces"));
+    } else if plugin.kind == Kind::Gateway && !probe.starts_with('/') {
+        add("probe of a gateway is a path, for example \"/health\"".into());
+    }
+}
+
+/// A dataset's name stands in commands, and nobody but a sync policy can keep one.
+fn datasets(plugin: &Plugin, add: &mut impl FnMut(String)) {
+    match (plugin.kind == Kind::Sync, plugin.datasets.len()) {
+        (true, 0) => add("a sync policy needs at least one dataset: datasets = [\"config\"]".into()),
+        (true, count) if count > DATASETS_MAX => {
+            add(format!("a sync policy has at most {DATASETS_MAX} datasets, this one has {count}"));
+        }
+        (false, 1..) => add(format!("datasets are for sync policies, not for a {} plugin", plugin.kind)),
+        _ => {}
+    }
+    for (index, dataset) in plugin.datasets.iter().enumerate() {
+        if !is_label(dataset) {
+            add(format!("{:?} is no dataset: letters, digits, - _ and . only", clip(dataset)));
+        }
+        if plugin.datasets.iter().take(index).any(|earlier| earlier == dataset) {
+            add(format!("dataset {dataset} is named twice"));
+        }
     }
 }
 
@@ -169,120 +251,17 @@ fn pair(earlier: &Plugin, plugin: &Plugin, add: &mut impl FnMut(String)) {
     if earlier.kind == plugin.kind && plugin.kind.is_single() {
         add(format!("a node has one {} policy, and {} is one already", plugin.kind, clip(&earlier.slot)));
     }
+    let mount = |plugin: &Plugin| plugin.mount.as_deref().and_then(|mount| mount.parse::<Mount>().ok());
+    if let Some(mount) = mount(plugin).filter(|own| mount(earlier).as_ref() == Some(own)) {
+        add(format!("{mount} is the mount of {} already", clip(&earlier.slot)));
+    }
+    for dataset in plugin.datasets.iter().filter(|dataset| earlier.datasets.contains(dataset)) {
+        add(format!("dataset {} is synced by {} already", clip(dataset), clip(&earlier.slot)));
+    }
     for name in plugin.names.iter().filter(|name| earlier.names.contains(name)) {
         add(format!("{name} is served by {} already", clip(&earlier.slot)));
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::words::Digest;
-    use crate::words::objects::{BlobRef, Grants, NodeAccess, Selector};
-
-    pub(crate) fn plugin(slot: &str, kind: Kind, names: &[&str]) -> Plugin {
-        Plugin {
-            slot: slot.into(),
-            kind,
-            component: BlobRef { digest: Digest::of(slot.as_bytes()), length: 100 },
-            config: "{}".into(),
-            protocol: None,
-            names: names.iter().map(|name| name.parse().unwrap()).collect(),
-            expose: Trust::Trusted,
-            grants: Grants::default(),
-            limits: Limits::default(),
-            instances: Instances::Fresh,
-            on: Selector::default(),
-        }
-    }
-
-    fn check(change: impl FnOnce(&mut Vec<Plugin>), expect: &[(usize, &str)]) {
-        let mut plugins = vec![
-            plugin("discovery/static", Kind::Discovery, &[]),
-            plugin("discovery/dns", Kind::Discovery, &[]),
-            plugin("routing", Kind::Routing, &[]),
-            plugin("skill/a", Kind::Skill, &["a@d"]),
-            plugin("skill/b", Kind::Skill, &["b@d", "c@d"]),
-        ];
-        change(&mut plugins);
-        let found = problems(&plugins);
-        assert_eq!(found.len(), expect.len(), "{found:?}");
-        for (problem, (index, text)) in found.iter().zip(expect) {
-            assert_eq!(problem.plugin, Some(*index), "{problem:?}");
-            assert!(problem.what.contains(text), "{problem:?} lacks {text:?}");
-        }
-    }
-
-    #[test]
-    fn plugins_are_checked_each_by_itself() {
-        check(|_| {}, &[]);
-        for slot in ["", "A", "a//b", "/a", "a b", "a\u{1b}[0m", &"a".repeat(65)] {
-            check(|all| all[3].slot = slot.into(), &[(3, "a slot is")]);
-        }
-        check(|all| all[0].component.length = 0, &[(0, "empty")]);
-        check(|all| all[0].component.length = COMPONENT_MAX + 1, &[(0, "at most 67108864 bytes")]);
-        for config in ["", "[]", "{", "1", "{} x"] {
-            check(|all| all[0].config = config.into(), &[(0, "not a JSON object")]);
-        }
-        check(
-            |all| all[0].config = format!("{{\"a\":\"{}\"}}", "x".repeat(CONFIG_MAX)),
-            &[(0, "config has at most")],
-        );
-        check(|all| all[3].protocol = Some("p/1".into()), &[(3, "a skill has no protocol")]);
-        check(|all| all[2].protocol = Some("p 1".into()), &[(2, "protocol is")]);
-        check(|all| all[2].names = vec!["r@d".parse().unwrap()], &[(2, "a routing policy serves no names")]);
-        check(|all| all[3].names.clear(), &[(3, "at least one name")]);
-        check(|all| all[3].names.push("a@d".parse().unwrap()), &[(3, "a@d is named twice")]);
-        check(|all| all[3].expose = Trust::Pending, &[(3, "expose is")]);
-        check(|all| all[0].grants.node = Some(NodeAccess::Read), &[(0, "a policy imports nothing")]);
-        check(|all| all[0].grants.resolve = vec!["*".into()], &[]);
-        check(|all| all[2].grants.resolve = vec!["*".into()], &[(2, "for discovery")]);
-        check(|all| all[3].on.tags = vec!["a b".into()], &[(3, "no label or tag")]);
-        check(|all| all[3].limits.memory = 1, &[(3, "limits.memory")]);
-        check(|all| all[3].limits.concurrency = 0, &[(3, "limits.concurrency")]);
-        check(|all| all[3].instances = Instances::Reuse(0), &[(3, "calls of an instance")]);
-    }
-
-    #[test]
-    fn plugins_are_checked_against_each_other() {
-        let on = |label: &str| Selector { labels: vec![label.into()], tags: vec![] };
-        check(|all| all[4].slot = "skill/a".into(), &[(4, "taken twice")]);
-        check(|all| all.push(plugin("routing/b", Kind::Routing, &[])), &[(5, "one routing policy")]);
-        check(|all| all[4].names.push("a@d".parse().unwrap()), &[(4, "a@d is served by skill/a")]);
-        check(
-            |all| {
-                let mut other = plugin("routing", Kind::Routing, &[]);
-                other.on = on("n1");
-                all[2].on = on("n2");
-                all.push(other);
-            },
-            &[],
-        );
-        // Everything wrong is told, not the first thing.
-        check(
-            |all| {
-                all[0].component.length = 0;
-                all[3].names.clear();
-                all[4].limits.deadline_ms = 0;
-            },
-            &[(0, "empty"), (3, "name"), (4, "deadline")],
-        );
-        let many = vec![plugin("routing", Kind::Routing, &[]); PLUGINS_MAX + 1];
-        assert_eq!(problems(&many).len(), 1);
-    }
-
-    #[test]
-    fn patterns_are_recognised() {
-        for (text, expect) in [
-            ("*", true),
-            ("*@d", true),
-            ("a@d", true),
-            ("a*@d", false),
-            ("*@*", false),
-            ("", false),
-            ("*@", false),
-        ] {
-            assert_eq!(is_pattern(text), expect, "{text}");
-        }
-    }
-}
+pub(crate) mod tests;

@@ -123,6 +123,23 @@ impl<'a> Fields<'a> {
         Some(Fields::at(reader, &format!("{}{key}.", self.prefix), table, value.span(), known))
     }
 
+    /// The entries of a table whose keys are the author's own.
+    pub(super) fn entries(
+        &self,
+        reader: &mut Reader,
+        key: &str,
+    ) -> Vec<(&'a str, &'a DeValue<'a>, Range<usize>)> {
+        let Some(value) = self.table.get(key) else {
+            return Vec::new();
+        };
+        let Some(table) = value.get_ref().as_table() else {
+            let what = format!("{}{key} {}", self.prefix, not("a table", value.get_ref()));
+            reader.problem(value.span(), what);
+            return Vec::new();
+        };
+        table.iter().map(|(key, value)| (key.get_ref().as_ref(), value.get_ref(), value.span())).collect()
+    }
+
     /// The tables of a `[[key]]`.
     pub(super) fn tables(&self, reader: &mut Reader, key: &str) -> Vec<(&'a DeTable<'a>, Range<usize>)> {
         let Some(value) = self.table.get(key) else {
@@ -145,6 +162,10 @@ impl<'a> Fields<'a> {
 
 pub(super) fn text(value: &DeValue) -> Result<String, String> {
     value.as_str().map(str::to_owned).ok_or_else(|| not("a text", value))
+}
+
+pub(super) fn truth(value: &DeValue) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| not("true or false", value))
 }
 
 pub(super) fn name(value: &DeValue) -> Result<Name, String> {

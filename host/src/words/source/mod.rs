@@ -1,13 +1,17 @@
 //! The manifest as people write it: TOML, read with line numbers, all mistakes told at once.
 
+mod bindings;
 mod fields;
+mod grants;
 mod resolve;
 
 use toml::de::DeTable;
 
 use self::fields::{Fields, Reader, choice, config, duration_ms, integer, list, name, size, text};
 use super::objects::rules;
-use super::objects::{BlobRef, Grants, Instances, Kind, Limits, NodeAccess, Plugin, Selector};
+use super::objects::{
+    Bindings, BlobRef, Grants, Handover, Instances, Kind, Limits, Manifest, Plugin, Selector,
+};
 use super::{Digest, Name, Outcome, Trust};
 
 pub use self::resolve::{Resolved, resolve};
@@ -28,6 +32,8 @@ pub struct Source {
     pub lifetime_ms: u64,
     /// Trust of a peer without a membership.
     pub strangers: Trust,
+    /// See [`Manifest::probation_ms`].
+    pub probation_ms: u64,
     /// In the order of the file.
     pub plugins: Vec<PluginSource>,
 }
@@ -47,16 +53,28 @@ pub struct PluginSource {
     pub config: String,
     /// See [`Plugin::protocol`].
     pub protocol: Option<String>,
+    /// See [`Plugin::mount`].
+    pub mount: Option<String>,
+    /// See [`Plugin::datasets`].
+    pub datasets: Vec<String>,
     /// See [`Plugin::names`].
     pub names: Vec<Name>,
     /// See [`Plugin::expose`].
     pub expose: Trust,
     /// See [`Plugin::grants`].
     pub grants: Grants,
+    /// See [`Plugin::bindings`].
+    pub bindings: Bindings,
     /// See [`Plugin::limits`].
     pub limits: Limits,
     /// See [`Plugin::instances`].
     pub instances: Instances,
+    /// See [`Plugin::handover`].
+    pub handover: Handover,
+    /// See [`Plugin::drain_ms`].
+    pub drain_ms: u64,
+    /// See [`Plugin::probe`].
+    pub probe: Option<String>,
     /// See [`Plugin::on`].
     pub on: Selector,
 }
@@ -80,11 +98,17 @@ impl PluginSource {
             component,
             config: self.config.clone(),
             protocol: self.protocol.clone(),
+            mount: self.mount.clone(),
+            datasets: self.datasets.clone(),
             names: self.names.clone(),
             expose: self.expose,
             grants: self.grants.clone(),
+            bindings: self.bindings.clone(),
             limits: self.limits,
             instances: self.instances,
+            handover: self.handover,
+            drain_ms: self.drain_ms,
+            probe: self.probe.clone(),
             on: self.on.clone(),
         }
     }
@@ -107,12 +131,15 @@ pub fn parse(text: &str, file: &str) -> Outcome<Source> {
         reader.problem(error.span().unwrap_or(0..0), error.message().to_owned());
     }
     reader.finish()?;
-    let top = Fields::new(&mut reader, "", &document, &["expires", "strangers", "plugin"]);
+    let top = Fields::new(&mut reader, "", &document, &["expires", "strangers", "probation", "plugin"]);
     let lifetime_ms = top.read(&mut reader, "expires", |value| match duration_ms(value)? {
         1..=LIFETIME_MAX_MS => duration_ms(value),
         _ => Err("is a time after signing, at most 3650d".into()),
     });
     let strangers = top.read(&mut reader, "strangers", trust);
+    let probation_ms = top.read(&mut reader, "probation", |value| {
+        rules::check_probation(duration_ms(value)?).map_err(|why| format!("is {why}"))
+    });
     let mut plugins = Vec::new();
     for (table, span) in top.tables(&mut reader, "plugin") {
         plugins.extend(plugin(&mut reader, table, span));
@@ -123,6 +150,7 @@ pub fn parse(text: &str, file: &str) -> Outcome<Source> {
         file: file.to_owned(),
         lifetime_ms: lifetime_ms.unwrap_or(LIFETIME_MS),
         strangers: strangers.unwrap_or(Trust::Pending),
+        probation_ms: probation_ms.unwrap_or(Manifest::PROBATION_MS),
         plugins,
     })
 }
@@ -133,11 +161,17 @@ const PLUGIN_KEYS: &[&str] = &[
     "component",
     "config",
     "protocol",
+    "mount",
+    "datasets",
     "names",
     "expose",
     "grants",
+    "bindings",
     "limits",
     "instances",
+    "handover",
+    "drain",
+    "probe",
     "on",
 ];
 
@@ -150,13 +184,22 @@ fn plugin(reader: &mut Reader, table: &DeTable, span: std::ops::Range<usize>) ->
     let component = fields.require(reader, "component", text);
     let config = fields.read(reader, "config", config);
     let protocol = fields.read(reader, "protocol", text);
+    let mount = fields.read(reader, "mount", text);
+    let datasets = fields.read(reader, "datasets", |value| list(value, text));
     let names = fields.read(reader, "names", |value| list(value, name));
     let expose = fields.read(reader, "expose", trust);
     let instances = fields.read(reader, "instances", instances);
-    let grants = fields.table(reader, "grants", &["node", "resolve"]).map(|fields| Grants {
-        node: fields.read(reader, "node", |value| choice(value, &[("read", NodeAccess::Read)])),
-        resolve: fields.read(reader, "resolve", |value| list(value, text)).unwrap_or_default(),
+    let handover = fields.read(reader, "handover", |value| {
+        choice(
+            value,
+            &[Handover::Required, Handover::Optional, Handover::None]
+                .map(|handover| (handover.as_str(), handover)),
+        )
     });
+    let drain_ms = fields.read(reader, "drain", duration_ms);
+    let probe = fields.read(reader, "probe", text);
+    let grants = grants::grants(reader, &fields);
+    let bindings = bindings::bindings(reader, &fields);
     let limits = limits(reader, &fields);
     let on = fields.table(reader, "on", &["labels", "tags"]).map(|fields| Selector {
         labels: fields.read(reader, "labels", |value| list(value, text)).unwrap_or_default(),
@@ -169,11 +212,17 @@ fn plugin(reader: &mut Reader, table: &DeTable, span: std::ops::Range<usize>) ->
         kind: kind?,
         config: config.unwrap_or_else(|| "{}".into()),
         protocol,
+        mount,
+        datasets: datasets.unwrap_or_default(),
         names: names.unwrap_or_default(),
         expose: expose.unwrap_or(Trust::Trusted),
-        grants: grants.unwrap_or_default(),
+        grants,
+        bindings,
         limits,
         instances: instances.unwrap_or_default(),
+        handover: handover.unwrap_or_default(),
+        drain_ms: drain_ms.unwrap_or(Plugin::DRAIN_MS),
+        probe,
         on: on.unwrap_or_default(),
     })
 }

@@ -20,6 +20,8 @@ pub struct Resolved {
     pub strangers: Trust,
     /// From signing to expiry.
     pub lifetime_ms: u64,
+    /// See [`Manifest::probation_ms`].
+    pub probation_ms: u64,
 }
 
 impl Resolved {
@@ -31,6 +33,7 @@ impl Resolved {
             created: now,
             expires: now.saturating_add(self.lifetime_ms),
             strangers: self.strangers,
+            probation_ms: self.probation_ms,
             plugins: self.plugins.clone(),
         }
     }
@@ -81,5 +84,6 @@ pub fn resolve(
         Code::NotFound => Fault::fix(fault, "midplane build"),
         _ => fault,
     })?;
-    Ok(Resolved { plugins, blobs, strangers: source.strangers, lifetime_ms: source.lifetime_ms })
+    let Source { strangers, lifetime_ms, probation_ms, .. } = *source;
+    Ok(Resolved { plugins, blobs, strangers, lifetime_ms, probation_ms })
 }

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::words::Code;
+use crate::words::objects::NodeAccess;
 
 const GOOD: &str = r#"
 expires = "30d"
@@ -97,7 +98,7 @@ limits = { memory = "64 potatoes", cpu = 1 }
             "m.toml line 1: unknown key expire; did you mean expires",
             "m.toml line 2: strangers is one of unknown, pending, basic, trusted, full, not \"pendign\"; did you mean pending",
             "m.toml line 4: component is missing",
-            "m.toml line 6: kind is one of discovery, admission, routing, skill, not \"rooting\"; did you mean routing",
+            "m.toml line 6: kind is one of discovery, admission, routing, sync, skill, gateway, not \"rooting\"; did you mean routing",
             "m.toml line 7: unknown key componet; did you mean component",
             "m.toml line 9: skill/a: a skill needs at least one name",
             "m.toml line 13: instances is \"reuse N\"",
