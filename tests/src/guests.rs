@@ -1,24 +1,28 @@
 //! Workloads for tests, put together as a node puts them together: the compile worker, the cache, the preflight, the pool.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use midplane::clock;
+use midplane::decisions::rights::Rights;
+use midplane::decisions::sizing::INSTANCES_MOST;
 use midplane::log::Log;
-use midplane::wasm::cache::Cache;
+use midplane::wasm::cache::{Cache, Compiled};
 use midplane::wasm::compile::Compiler;
-use midplane::wasm::engine::{self, Engines};
-use midplane::wasm::guest::{NodeFacts, Plugin};
+use midplane::wasm::engine::Engines;
+use midplane::wasm::guest::{Given, NodeFacts, Plugin};
+use midplane::wasm::machine;
+use midplane::wasm::outward::{Nested, Outward, Peer, Pieces};
 use midplane::wasm::preflight;
 use midplane::wasm::workload::{Answer, Request, Workload};
 use midplane::words::json::{cbor_to_json, json_to_cbor};
-use midplane::words::objects::{Grants, Instances, Kind, Limits};
+use midplane::words::objects::{Bindings, Grants, Instances, Kind, Limits};
 use midplane::words::schema::Form;
-use midplane::words::{Code, Digest, Fault, Outcome};
+use midplane::words::{Code, Digest, Fault, NodeId, Outcome};
 use serde_json::Value;
 use tempfile::TempDir;
-use wasmtime::component::Component;
 
 /// Limits that a hostile guest reaches soon.
 pub const TIGHT: Limits =
@@ -26,10 +30,16 @@ pub const TIGHT: Limits =
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+static ENGINES: OnceLock<Engines> = OnceLock::new();
+
 /// The engines of this process: they reserve address space, so all tests share them.
 pub fn engines() -> &'static Engines {
-    static ENGINES: OnceLock<Engines> = OnceLock::new();
-    ENGINES.get_or_init(|| Engines::new(engine::machine()).unwrap())
+    with_engines(INSTANCES_MOST)
+}
+
+/// The same, with pools that hold so many instances if they are made here.
+pub fn with_engines(instances: u32) -> &'static Engines {
+    ENGINES.get_or_init(|| Engines::new(&machine::read(), instances).unwrap())
 }
 
 /// The `midplane` program beside the tests.
@@ -38,6 +48,38 @@ pub fn program() -> PathBuf {
     let program = deps.ancestors().nth(2).unwrap().join("midplane");
     assert!(program.is_file(), "{} is missing: make host", program.display());
     program
+}
+
+/// The node of a [`Bench`].
+pub fn nobody() -> NodeId {
+    NodeId::from([0; 32])
+}
+
+/// What is around a workload of a [`Bench`]: nothing.
+struct Alone;
+
+impl Outward for Alone {
+    fn call(&self, call: Nested) -> Pin<Box<dyn Future<Output = Outcome<Pieces>> + Send>> {
+        let fault = Fault::new(Code::NoRoute, format!("{} is nowhere", call.name));
+        Box::pin(std::future::ready(Err(fault)))
+    }
+
+    fn peers(&self) -> Vec<Peer> {
+        Vec::new()
+    }
+
+    fn fetch(&self, digest: Digest) -> Pin<Box<dyn Future<Output = Outcome<()>> + Send>> {
+        let fault = Fault::new(Code::BlobMissing, format!("{digest} is nowhere"));
+        Box::pin(std::future::ready(Err(fault)))
+    }
+
+    fn let_go(&self, _: String, _: Digest) -> Pin<Box<dyn Future<Output = Outcome<bool>> + Send>> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    fn sweep(&self, _: String) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// A component that `make plugins` built, for example `skill/math1`.
@@ -68,7 +110,8 @@ impl Default for Bench {
     fn default() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let compiler = Compiler::new(program(), engines().plan().clone());
-        let cache = Cache::open(directory.path().join("code"), b"secret", compiler).unwrap();
+        let cache =
+            Cache::open(directory.path().join("code"), b"secret", engines().clone(), compiler).unwrap();
         Self { log: Log::default(), cache, directory }
     }
 }
@@ -80,9 +123,12 @@ impl Bench {
     }
 
     /// From bytes to compiled code.
-    pub async fn component(&self, kind: Kind, wasm: &[u8]) -> Outcome<(engine::Kind, Component)> {
-        let kind = preflight::engine_for(kind, wasm)?;
-        Ok((kind, self.cache.load(engines(), kind, Digest::of(wasm), wasm).await?))
+    pub async fn component(&self, kind: Kind, wasm: &[u8]) -> Outcome<Arc<Compiled>> {
+        let digest = Digest::of(wasm);
+        match self.cache.find(kind, digest)? {
+            Some(code) => Ok(code),
+            None => self.cache.compile(kind, digest, wasm).await,
+        }
     }
 
     /// From bytes to a workload that can be called: every step of a node that prepares a skill.
@@ -93,18 +139,33 @@ impl Bench {
         limits: Limits,
         instances: Instances,
     ) -> Outcome<Arc<Workload>> {
-        let (kind, component) = self.component(Kind::Skill, wasm).await?;
-        let digest = Digest::of(wasm);
-        let exports = preflight::check_world(Kind::Skill, slot, engines().get(kind), &component)?;
+        let code = self.component(Kind::Skill, wasm).await?;
+        self.seat(slot, &code, Digest::of(wasm), limits, instances).await
+    }
+
+    /// The second half of [`Bench::prepare`], for many slots of one component.
+    pub async fn seat(
+        &self,
+        slot: &str,
+        code: &Arc<Compiled>,
+        digest: Digest,
+        limits: Limits,
+        instances: Instances,
+    ) -> Outcome<Arc<Workload>> {
+        let exports = preflight::check_world(Kind::Skill, slot, code.engine(), &code.component)?;
         let plugin = Arc::new(Plugin {
             slot: slot.to_owned(),
             digest: digest.to_string(),
             limits,
+            drain_ms: midplane::words::objects::Plugin::DRAIN_MS,
             grants: Grants::default(),
+            bindings: Bindings::default(),
             log: self.log.clone(),
-            node: Arc::new(NodeFacts::default()),
+            node: Arc::new(NodeFacts { id: nobody(), label: String::new(), tags: Vec::new() }),
+            outward: Arc::new(Alone),
+            given: Given::default(),
         });
-        Workload::prepare(engines().clone(), kind, &component, plugin, &instances, exports).await
+        Workload::prepare(engines().clone(), code.clone(), plugin, &instances, exports).await
     }
 
     /// `math1` with the usual limits.
@@ -123,7 +184,7 @@ pub async fn start(
     timeout: Duration,
 ) -> Outcome<Answer> {
     let deadline = clock::monotonic() + timeout;
-    workload.call(Request { function, form, arguments, deadline }).await
+    workload.call(Request { function, form, arguments, deadline, rights: Rights::own(nobody()) }).await
 }
 
 /// Calls and waits for one value; `null` when the function has none.

@@ -23,12 +23,25 @@ impl Manifest {
             .plugin("routing", "routing", &component("routing/path-vector"), "protocol = \"path-vector/1\"")
     }
 
+    /// Says how long a generation is watched.
+    #[must_use]
+    pub fn probation(self, time: &str) -> Self {
+        Self(format!("probation = \"{time}\"\n{}", self.0))
+    }
+
     /// Adds a skill of the plugins, on one node.
     #[must_use]
     pub fn skill(self, skill: &str, name: &str, label: &str) -> Self {
         let slot = format!("skill/{}", skill.rsplit('/').next().unwrap_or(skill));
         let more = format!("names = [\"{name}\"]\non = {{ labels = [\"{label}\"] }}");
         self.plugin(&slot, "skill", &component(skill), &more)
+    }
+
+    /// Adds the last writer who wins, for these datasets; `more` is the rest of its table.
+    #[must_use]
+    pub fn sync(self, datasets: &[&str], more: &str) -> Self {
+        let more = format!("protocol = \"lww/1\"\ndatasets = {datasets:?}\n{more}");
+        self.plugin("sync", "sync", &component("sync/lww"), &more)
     }
 
     /// Adds an entry; `more` is the rest of its table.

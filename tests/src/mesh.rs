@@ -92,15 +92,40 @@ impl Mesh {
     #[track_caller]
     pub fn apply(&self, manifest: &Manifest, nodes: &[&Node]) {
         let file = manifest.write(self.path("manifest.toml"));
-        for node in nodes {
-            self.apply_file(&file, node).ok();
+        let signed = self.path("manifest.signed");
+        let version = self.next_version(nodes);
+        // Signed once, for two of one version would be a fork; each node is given the components, for it may have no peers yet.
+        for (at, node) in nodes.iter().enumerate() {
+            let mut command = node.command(["apply", "--no-wait", "--allow-grants", "--key"]);
+            command.arg(self.operator_key());
+            if at == 0 {
+                command.arg(&file).args(["--version", &version, "--save"]).arg(&signed);
+            } else {
+                command.arg(&signed).arg("--components").arg(&file);
+            }
+            crate::command::run(&mut command, crate::PATIENCE).ok();
         }
     }
 
-    /// The same with a file, which may be refused.
+    /// The same with a file on one node, which may refuse it. Whatever it grants is meant; other nodes are not waited for.
     #[track_caller]
     pub fn apply_file(&self, file: &std::path::Path, node: &Node) -> crate::Outcome {
-        node.cli(["apply".as_ref(), file.as_os_str(), "--key".as_ref(), self.operator_key().as_os_str()])
+        let apply = ["apply", "--no-wait", "--allow-grants", "--key"].map(std::ffi::OsStr::new);
+        let (key, version) = (self.operator_key(), self.next_version(&[node]));
+        let source = file.extension().is_some_and(|extension| extension == "toml");
+        let version = source.then(|| ["--version".as_ref(), version.as_ref()]);
+        let rest = [key.as_os_str(), file.as_os_str()].into_iter().chain(version.into_iter().flatten());
+        node.cli(apply.into_iter().chain(rest))
+    }
+
+    /// A version above all that these nodes, and the nodes of this mesh that run, have accepted: what is on its way between them is older.
+    fn next_version(&self, nodes: &[&Node]) -> String {
+        let floor = |node: &Node| {
+            let status = node.cli(["status", "-o", "json"]);
+            (status.code == 0).then(|| status.json()["floor"].as_u64().expect("a version"))
+        };
+        let all = self.nodes.iter().chain(nodes.iter().copied());
+        (all.filter_map(floor).max().unwrap_or_default() + 1).to_string()
     }
 
     /// The key that may sign manifests.

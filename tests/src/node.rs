@@ -85,6 +85,24 @@ impl Node {
         self.cli(arguments.into_iter().chain(["-o".into(), "json".into()])).json()
     }
 
+    /// The last event of this name.
+    pub fn last_event(&self, name: &str) -> Option<Value> {
+        let events = self.cli(["events", "-n", "1000", "-o", "json"]).ok();
+        let mut events = events.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        events.rfind(|event| event["event"] == name)
+    }
+
+    /// Waits for an event of this name.
+    #[track_caller]
+    pub fn tells(&self, name: &str) -> Value {
+        let mut found = None;
+        eventually(PATIENCE, || {
+            found = self.last_event(name);
+            if found.is_some() { Ok(()) } else { Err(format!("{} tells of no {name}", self.label)) }
+        });
+        found.expect("it was waited for")
+    }
+
     /// Calls a function.
     #[track_caller]
     pub fn call(&self, name: &str, function: &str, arguments: &[&str]) -> Outcome {
@@ -128,6 +146,17 @@ impl Node {
     #[track_caller]
     pub fn kill(&self) {
         self.process.lock().unwrap().take().expect("it runs").kill();
+    }
+
+    /// Whether its process has ended by itself, or was ended by somebody else. Then it can be started again.
+    #[track_caller]
+    pub fn has_ended(&self) -> bool {
+        let mut process = self.process.lock().unwrap();
+        let ended = process.as_mut().expect("it was started").ended().is_some();
+        if ended {
+            *process = None;
+        }
+        ended
     }
 
     /// Its process number.

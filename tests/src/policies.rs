@@ -4,14 +4,15 @@ use std::sync::{Arc, Mutex};
 
 use midplane::log::Level;
 use midplane::policy::machine::Program;
-use midplane::policy::routing::{Effect, Event, Routing};
-use midplane::policy::slot::Carry;
-use midplane::policy::types::{Link, Message, PeerSlot, Setup, State, Trust};
+use midplane::policy::routing::{Choice, Effect, Event, Query, Routing};
+use midplane::policy::slot::{Carry, Slot};
+use midplane::policy::types::{BaseEvent, Link, Message, PeerSlot, Setup, State, Trust};
 use midplane::words::objects::Kind;
+use midplane::words::{Fault, Outcome};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use crate::guests::{Bench, engines};
+use crate::guests::{Bench, until};
 
 /// Time at which policies of tests start.
 pub const START: u64 = 1_000_000;
@@ -23,8 +24,8 @@ pub type Acts<'a> = &'a [(&'a str, &'a str)];
 
 /// A program of a component.
 pub async fn program(bench: &Bench, kind: Kind, wasm: &[u8]) -> Program {
-    let (engine, component) = bench.component(kind, wasm).await.unwrap();
-    Program::new(engines().get(engine), &component, kind.as_str(), "digest", MEMORY).unwrap()
+    let code = bench.component(kind, wasm).await.unwrap();
+    Program::new(code.engine(), &code.component, kind.as_str(), "digest", MEMORY).unwrap()
 }
 
 /// The routing policy of `tests/hostile/policy.wat` with something in its places `INIT`, `TIMER`, `MESSAGE`, `DECIDE` and
@@ -91,6 +92,8 @@ pub struct Seen {
     pub kept: Option<State>,
     /// Whether each instance was given exactly that.
     pub forgot: bool,
+    /// What each instance was given, those that did not start included.
+    pub given: Vec<Option<State>>,
     /// How often channels began anew.
     pub resets: usize,
     /// What was logged.
@@ -117,7 +120,10 @@ impl Watch {
 
 impl Carry<Routing> for Watch {
     fn setup(&mut self, handover: Option<State>) -> Setup {
-        self.see(|seen| seen.forgot |= seen.kept.is_some() && handover != seen.kept);
+        self.see(|seen| {
+            seen.forgot |= seen.kept.is_some() && handover != seen.kept;
+            seen.given.push(handover.clone());
+        });
         setup(0, "routing", "{}", handover)
     }
 
@@ -137,6 +143,8 @@ impl Carry<Routing> for Watch {
         self.see(|seen| seen.kept = Some(state.clone()));
     }
 
+    fn failed(&mut self, _: &Fault) {}
+
     fn log(&mut self, _: Level, text: &str) {
         self.see(|seen| seen.lines.push(text.to_owned()));
     }
@@ -145,4 +153,29 @@ impl Carry<Routing> for Watch {
 /// A state from before.
 pub fn kept() -> State {
     State { version: "kept".into(), bytes: vec![1, 2, 3] }
+}
+
+/// A slot with a hostile policy, two links told, and a state from before.
+pub async fn seated(acts: Acts<'_>) -> (Slot<Routing>, Watch) {
+    let program = program(&Bench::default(), Kind::Routing, &acting(acts)).await;
+    let watch = Watch::default();
+    watch.see(|seen| seen.kept = Some(kept()));
+    let slot = Slot::start(program, Box::new(watch.clone()), Some(kept())).unwrap();
+    for peer in [1, 2] {
+        slot.tell(Event::Base(BaseEvent::LinkUp(link(peer)))).await.unwrap();
+    }
+    // One that ends meanwhile is told them again.
+    until("the links are told", || watch.ups() >= 2).await;
+    (slot, watch)
+}
+
+/// A message of zeros.
+pub fn message(length: usize) -> Message {
+    Message { peer: id(1), bytes: vec![0; length] }
+}
+
+/// Asks where a call to `x@d` goes.
+pub fn decide(slot: &Slot<Routing>) -> Outcome<Choice> {
+    let query = Query { name: "x@d".into(), to: None, from: None };
+    slot.ask(|machine| machine.decide(START, &query)).map(|plan| plan.choice)
 }

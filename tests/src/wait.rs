@@ -20,3 +20,9 @@ pub fn eventually<T, E: Display>(patience: Duration, mut look: impl FnMut() -> R
         }
     }
 }
+
+/// A number from the environment, for tests that last as long as they are told.
+#[track_caller]
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}

@@ -9,9 +9,27 @@ use midplane_tests::{Manifest, Mesh, PATIENCE, eventually};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
-const EVERY: [&str; 15] = [
-    "init", "join", "run", "cluster", "call", "apply", "status", "plugins", "peers", "routes", "logs",
-    "build", "inspect", "peer", "key",
+const EVERY: [&str; 20] = [
+    "init",
+    "join",
+    "run",
+    "cluster",
+    "call",
+    "apply",
+    "status",
+    "plugins",
+    "peers",
+    "routes",
+    "logs",
+    "events",
+    "build",
+    "inspect",
+    "peer",
+    "key",
+    "mesh",
+    "doctor",
+    "man",
+    "completions",
 ];
 
 fn math() -> Manifest {
@@ -223,7 +241,7 @@ fn a_cluster_says_when_it_is_ready_and_ends_with_its_nodes() {
     let mut cluster = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
     let stdout = cluster.child().stdout.take().unwrap();
     let ready = Value::deserialize(&mut serde_json::Deserializer::from_reader(stdout)).unwrap();
-    has(&ready, &["directory", "nodes"]);
+    has(&ready, &["directory", "operator-key", "nodes"]);
     each_has(&ready["nodes"], &["label", "node", "data-dir", "address", "pid"]);
     let first = ready["nodes"][0]["data-dir"].as_str().unwrap();
     let call = ["--data-dir", first, "call", "math2@fabric", "fib-stream", "n=3"];
@@ -272,4 +290,13 @@ fn fields_are_not_lost_between_text_and_json() {
     }
     assert_eq!(status["warnings"], json!(["nothing runs yet: midplane apply MANIFEST"]));
     assert!(text.contains("warning     nothing runs yet"), "{text}");
+}
+
+#[test]
+fn the_readme_has_the_matrix_of_the_program() {
+    let roles = run(&mut midplane(["mesh", "roles"]), PATIENCE).ok();
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&format!("```\n{roles}```")), "README.md lacks\n{roles}");
+    let json = run(&mut midplane(["mesh", "roles", "-o", "json"]), PATIENCE).json();
+    each_has(&json, &["verb", "view", "operate", "deploy"]);
 }

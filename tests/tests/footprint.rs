@@ -37,67 +37,6 @@ async fn growth<T>(work: impl Future<Output = T>) -> (T, u64) {
     (done, peak().saturating_sub(before))
 }
 
-/// A component around a core module, with one function `run`.
-fn around(module: &str) -> Vec<u8> {
-    let text = format!(
-        "(component (core module $m {module} (func (export \"run\")))
-           (core instance $i (instantiate $m))
-           (func (export \"run\") (canon lift (core func $i \"run\"))))"
-    );
-    wat::parse_str(text).unwrap()
-}
-
-/// Very many empty functions: little to read and much to compile.
-fn many_functions() -> Vec<u8> {
-    around(&"(func)".repeat(100_000))
-}
-
-/// One function of blocks in blocks.
-fn deep_blocks() -> Vec<u8> {
-    let depth = 20_000;
-    around(&format!("(func {} {})", "block ".repeat(depth), "end ".repeat(depth)))
-}
-
-/// One very long function.
-fn long_function() -> Vec<u8> {
-    around(&format!("(func (param i64) (result i64) local.get 0 {})", "local.get 0 i64.mul ".repeat(200_000)))
-}
-
-/// One function with a jump table that leads everywhere.
-fn wide_jumps() -> Vec<u8> {
-    let targets = "0 ".repeat(60_000);
-    around(&format!("(func (param i32) (block local.get 0 br_table {targets}))"))
-}
-
-/// Values that are all alive until the end.
-fn many_values() -> Vec<u8> {
-    let (push, add) = ("local.get 0 i32.load ".repeat(20_000), "i32.add ".repeat(19_999));
-    around(&format!("(memory 1) (func (param i32) (result i32) {push} {add})"))
-}
-
-#[tokio::test]
-async fn a_component_that_explodes_the_compiler_costs_this_process_little() {
-    let _alone = alone();
-    let bench = Bench::default();
-    let neighbour = bench.neighbour().await;
-    for (name, wasm) in [
-        ("many-functions", many_functions()),
-        ("deep-blocks", deep_blocks()),
-        ("long-function", long_function()),
-        ("wide-jumps", wide_jumps()),
-        ("many-values", many_values()),
-    ] {
-        let prepare = bench.prepare(name, &wasm, Limits::default(), Instances::Fresh);
-        let (prepared, grew) = growth(prepare).await;
-        match prepared {
-            Ok(workload) => assert_eq!(call(&workload, "run", json!([])).await.unwrap(), json!(null)),
-            Err(fault) => assert_eq!(fault.code, Code::TooBigToCompile, "{name}: {fault}"),
-        }
-        assert!(grew < PREPARE_MOST, "{name}: the process grew by {} MiB", grew / MIB);
-        answers(&neighbour).await;
-    }
-}
-
 /// A component that exports one function thousands of times, whose type has thousands of members.
 fn wide_types(exports: usize, levels: usize, name_bytes: usize) -> Vec<u8> {
     let mut text =

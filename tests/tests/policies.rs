@@ -1,17 +1,17 @@
 //! Policies: replayed byte for byte, and what the slot does with those that do harm.
 
-use midplane::node::plans::{Found, Plans};
+use midplane::node::plans::{Found, Planned, Plans};
 use midplane::policy::Kind as PolicyKind;
 use midplane::policy::admission::{self, Admission, Membership, Request};
 use midplane::policy::discovery::{self, Discovery, Hint, Resolution, Target};
 use midplane::policy::machine::{FUEL_HANDLE, FUEL_INIT, FUEL_QUESTION, Machine, Program};
 use midplane::policy::routing::{Choice, Event, Query, Routing};
-use midplane::policy::slot::Slot;
-use midplane::policy::types::{BaseEvent, Message, Setup, Trust};
-use midplane::words::objects::Kind;
-use midplane::words::{Code, Outcome};
+use midplane::policy::slot::{Heritage, Slot, Successor};
+use midplane::policy::types::{BaseEvent, Setup, Trust};
+use midplane::words::Code;
+use midplane::words::objects::{Handover, Kind};
 use midplane_tests::guests::{Bench, built, until};
-use midplane_tests::policies::{Acts, START, Watch, acting, id, kept, link, program, setup};
+use midplane_tests::policies::{START, Watch, acting, decide, id, link, message, program, seated, setup};
 use midplane_tests::sim::{Net, ring};
 
 /// Starts a policy and hands it events; one line for each call: its fuel and its effects.
@@ -133,28 +133,6 @@ async fn basic_admission_replays_byte_for_byte() {
     }
 }
 
-/// A slot with a hostile policy, two links told, and a state from before.
-async fn seated(acts: Acts<'_>) -> (Slot<Routing>, Watch) {
-    let program = program(&Bench::default(), Kind::Routing, &acting(acts)).await;
-    let watch = Watch::default();
-    watch.see(|seen| seen.kept = Some(kept()));
-    let slot = Slot::start(program, Box::new(watch.clone()), Some(kept())).unwrap();
-    for peer in [1, 2] {
-        slot.tell(Event::Base(BaseEvent::LinkUp(link(peer)))).await.unwrap();
-    }
-    until("the links are told", || watch.ups() == 2).await;
-    (slot, watch)
-}
-
-fn message(length: usize) -> Message {
-    Message { peer: id(1), bytes: vec![0; length] }
-}
-
-fn decide(slot: &Slot<Routing>) -> Outcome<Choice> {
-    let query = Query { name: "x@d".into(), to: None, from: None };
-    slot.ask(|machine| machine.decide(START, &query)).map(|plan| plan.choice)
-}
-
 /// An effect at 1024: its case among the base effects, and two numbers of 32 bits each after it.
 fn effect(case: u32, payload: [u32; 4]) -> String {
     let mut text =
@@ -250,14 +228,14 @@ async fn a_question_that_does_harm_ends_the_instance_and_the_last_plan_stays() {
         let plan = slot.ask(|machine| machine.decide(START, &query)).unwrap();
         plans.keep(&query, plan, epoch, START);
         let kept = |now| plans.find("x@d", None, None, now).0;
-        assert!(matches!(kept(START + 59_999), Found::Valid(choice) if *choice == Choice::Local));
+        assert!(matches!(kept(START + 59_999), Found::Valid(plan) if *plan == Planned::Local));
 
         assert_eq!(decide(&slot).unwrap_err().code, code);
         // Between the trap and the next start nobody answers, and the plan is there although its time is over.
         if let Err(fault) = decide(&slot) {
             assert_eq!(fault.code, Code::Busy, "{fault}");
         }
-        assert!(matches!(kept(START + 60_000), Found::Stale(choice) if *choice == Choice::Local));
+        assert!(matches!(kept(START + 60_000), Found::Stale(plan) if *plan == Planned::Local));
         until("it starts again", || slot.health().restarts == 1 && slot.health().running).await;
         until("both links are told again", || watch.ups() == 4).await;
         assert_eq!(slot.health().last_fault.unwrap().code, code);
@@ -333,8 +311,9 @@ async fn fuel_ends_a_call_exactly_where_it_is_used_up() {
 async fn a_new_program_that_refuses_leaves_the_old_one_in_its_seat() {
     let (slot, watch) = seated(&[]).await;
     let bad = program(&Bench::default(), Kind::Routing, &acting(&[("INIT", "unreachable")])).await;
-    let fault = slot.swap(bad, Box::new(Watch::default())).await.unwrap_err();
-    assert_eq!(fault.code, Code::Trap);
+    let (carry, heritage) = (Box::new(Watch::default()), Heritage::Handover(Handover::Optional));
+    let successor = Successor { program: bad, carry, heritage };
+    assert_eq!(slot.succeed(successor).await.unwrap_err().code, Code::Trap);
     assert_eq!(decide(&slot).unwrap(), Choice::Local);
     let health = slot.health();
     assert!(health.running && health.restarts == 0, "{health:?}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use midplane_tests::process::Process;
 use midplane_tests::{Manifest, Mesh, Node, PATIENCE, eventually};
 
-/// A link is given up after 15 s without a sign of life; the rest is for the words about it.
+/// A link is given up after 10 s without a sign of life; the rest is for the words about it.
 const NOTICED: Duration = Duration::from_secs(25);
 /// Lines after which an answer certainly flows.
 const FLOWS: usize = 1_000;

@@ -157,7 +157,7 @@ fn the_contract_is_half_documentation() {
 #[test]
 fn each_kind_has_the_same_name_in_every_room() {
     let mut problems = Vec::new();
-    for kind in ["routing", "admission", "discovery"] {
+    for kind in ["routing", "admission", "discovery", "sync"] {
         let rooms = ["wit/{}.wit", "host/src/policy/{}.rs", "sdk/rust/src/{}.rs", "plugins/{}"];
         for room in rooms.map(|room| room.replace("{}", kind)) {
             if !root().join(&room).exists() {
@@ -165,7 +165,7 @@ fn each_kind_has_the_same_name_in_every_room() {
             }
         }
     }
-    for interface in ["logging", "node"] {
+    for interface in ["logging", "host"] {
         let room = format!("host/src/interface/{interface}.rs");
         if !root().join(&room).exists() {
             problems.push(format!("interface {interface} has no {room}"));

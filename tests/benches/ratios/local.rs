@@ -7,10 +7,10 @@ use super::mesh::{Mesh, addition, call};
 use super::table::{Aim, Row, Spread, each, in_turns};
 use super::{Failure, floors};
 
-/// Warm calls of one round: 10 ms and more, so that the clock does not matter.
-const WARM: u32 = 50_000;
+/// Warm calls of one round.
+const WARM: u32 = 4_000;
 /// Fresh instances of one round.
-const FRESH: u32 = 3_000;
+const FRESH: u32 = 500;
 
 /// Measures the rows.
 pub async fn rows(mesh: &Mesh) -> Result<Vec<Row>, Failure> {
@@ -34,7 +34,7 @@ pub async fn rows(mesh: &Mesh) -> Result<Vec<Row>, Failure> {
 
     let fresh = addition("fresh@bench");
     // The very engine of the node, so that pool and settings are the same.
-    let raw = Raw::new(node.engines.get(Kind::Lean), &component)?;
+    let raw = Raw::new(node.engines.get(Kind::Lean)?, &component)?;
     let (ours, floor) = in_turns(
         async || each(FRESH, async || call(node, &fresh).await).await,
         async || each(FRESH, async || raw.instance().expect("an instance").add()).await,

@@ -3,9 +3,11 @@
 //!
 //! Everything runs on one core: three nodes in a line share one single-threaded runtime, and so do the floors.
 //!
-//! `cargo bench -p midplane-tests --bench ratios -- local` measures one part: `local`, `remote` or `routing`.
+//! `cargo bench -p midplane-tests --bench ratios -- local` measures one part: `local`, `remote`, `routing`, `gateway` or `blobs`.
 
+mod blobs;
 mod floors;
+mod gateway;
 mod local;
 mod mesh;
 mod remote;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use mesh::Mesh;
 
 /// A run that takes longer than this hangs.
-const WHOLE_RUN: Duration = Duration::from_secs(180);
+const WHOLE_RUN: Duration = Duration::from_secs(300);
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -54,6 +56,12 @@ async fn measure(prepared: mesh::Prepared) -> Result<(), Failure> {
     }
     if wanted("routing") {
         rows.extend(routing::rows(&mesh).await?);
+    }
+    if wanted("gateway") {
+        rows.extend(gateway::rows(&mesh).await?);
+    }
+    if wanted("blobs") {
+        rows.extend(blobs::rows(&mesh).await?);
     }
     table::print(&rows);
     mesh.stop().await;

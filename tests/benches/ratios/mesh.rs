@@ -7,7 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use midplane::clock;
-use midplane::node::call::{Invocation, Next};
+use midplane::decisions::rights::Rights;
+use midplane::decisions::sizing::INSTANCES_MOST;
+use midplane::node::call::Invocation;
+use midplane::node::reply::Next;
 use midplane::node::{Config, Node, NodeInner, Running};
 use midplane::policy::discovery::{Hint, Target};
 use midplane::store::directory::Directory;
@@ -79,7 +82,7 @@ impl Drop for Cluster {
 /// The running nodes.
 pub struct Mesh {
     running: Vec<Running>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Mesh {
@@ -98,11 +101,16 @@ impl Mesh {
                 port: Some(0),
                 bind: std::net::Ipv4Addr::LOCALHOST.into(),
                 hints,
+                http: vec![(std::net::Ipv4Addr::LOCALHOST, 0).into()],
+                http_limits: midplane::net::http::Limits::default(),
+                open_dirs: Vec::new(),
+                http_tls: None,
                 executable: program()?,
+                instances: INSTANCES_MOST,
             };
             running.push(Running::start(config).await?);
         }
-        let mesh = Self { running, _directory: prepared.directory };
+        let mesh = Self { running, directory: prepared.directory };
         for number in 1..=NODES {
             mesh.reachable(number).await?;
         }
@@ -112,6 +120,11 @@ impl Mesh {
     /// Node `n1`, `n2` or `n3`.
     pub fn node(&self, number: usize) -> &Node {
         &self.running[number - 1].node
+    }
+
+    /// Its data directory.
+    pub fn directory(&self, number: usize) -> PathBuf {
+        self.directory.path().join(format!("n{number}"))
     }
 
     /// Stops the nodes.
@@ -144,6 +157,7 @@ pub fn addition(name: &str) -> Invocation {
         deadline: clock::deadline_in(CALL_MS),
         idempotent: false,
         trace: false,
+        rights: Rights::own([0; 32].into()),
     }
 }
 

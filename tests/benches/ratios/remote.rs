@@ -14,9 +14,9 @@ use super::mesh::{ANSWER, Mesh, addition, call};
 use super::table::{Aim, Latency, Row, Spread, in_turns, latency};
 
 /// Calls of one round.
-const CALLS: u32 = 4_000;
+const CALLS: u32 = 500;
 /// Calls of one round when many are in flight.
-const MANY: u32 = 16_000;
+const MANY: u32 = 1_600;
 /// How many.
 const IN_FLIGHT: u32 = 64;
 

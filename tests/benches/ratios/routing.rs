@@ -16,9 +16,9 @@ use super::mesh::Mesh;
 use super::table::{Aim, Row, Spread, each, in_turns};
 
 /// Questions of one round.
-const QUESTIONS: u32 = 20_000;
+const QUESTIONS: u32 = 2_000;
 /// Look-ups of one round.
-const LOOK_UPS: u32 = 200_000;
+const LOOK_UPS: u32 = 20_000;
 /// The time on the policies' clocks.
 const NOW: u64 = 1_800_000_000_000;
 /// Claims hold for this long.
@@ -34,7 +34,7 @@ const PROTOCOL: &str = "path-vector/1";
 /// Measures the rows.
 pub async fn rows(mesh: &Mesh) -> Result<Vec<Row>, Failure> {
     let component = floors::component("routing/path-vector")?;
-    let engine = mesh.node(1).engines.get(Kind::Policy);
+    let engine = mesh.node(1).engines.get(Kind::Policy)?;
     let program = Program::new(engine, &Component::new(engine, &component)?, SLOT, "", MEMORY)?;
     let (mut machine, events) = informed(mesh, &program)?;
     let query = Query { name: NAME.to_owned(), to: None, from: None };
@@ -57,7 +57,7 @@ pub async fn rows(mesh: &Mesh) -> Result<Vec<Row>, Failure> {
     let (ours, floor) = in_turns(
         async || {
             let anew = async || {
-                node.plans.forget(None);
+                node.plans.forget();
                 plan();
             };
             each(QUESTIONS, anew).await

@@ -4,8 +4,11 @@ use std::fmt;
 
 use midplane::clock::monotonic;
 
-/// Rounds that count; one more before them warms up.
-const ROUNDS: usize = 9;
+/// Rounds that count. Many short ones: one takes some milliseconds, so that most are not interrupted by whatever else the machine
+/// has to do, and the median is that of an undisturbed one.
+const ROUNDS: usize = 61;
+/// Rounds before them, to warm up.
+const WARMING: usize = 4;
 
 /// One line of the table.
 pub struct Row {
@@ -38,6 +41,8 @@ pub enum Aim {
     TimesAtLeast(f64),
     /// At most so much, in the row's unit.
     AtMost(f64),
+    /// Nothing: it is only told.
+    None,
 }
 
 impl Spread {
@@ -67,6 +72,7 @@ impl Row {
             (Aim::TimesAtMost(aim), Some(ratio)) => ratio <= aim,
             (Aim::TimesAtLeast(aim), Some(ratio)) => ratio >= aim,
             (Aim::AtMost(aim), _) => self.ours.median <= aim,
+            (Aim::None, _) => true,
             (_, None) => false,
         }
     }
@@ -81,8 +87,15 @@ impl fmt::Display for Row {
             Aim::TimesAtMost(aim) => format!("≤ {aim}×"),
             Aim::TimesAtLeast(aim) => format!("≥ {aim}×"),
             Aim::AtMost(aim) => format!("≤ {aim} {unit}"),
+            Aim::None => "–".to_owned(),
         };
-        let met = if self.is_met() { "yes" } else { "no" };
+        let met = if matches!(self.aim, Aim::None) {
+            "–"
+        } else if self.is_met() {
+            "yes"
+        } else {
+            "no"
+        };
         write!(f, "| {what} | {unit} | {ours} | {floor} | {ratio} | {aim} | {met} |")
     }
 }
@@ -97,14 +110,20 @@ pub fn print(rows: &[Row]) {
 }
 
 /// Measures both sides in turns, so that what disturbs one disturbs the other as well.
-pub async fn in_turns<T>(
+pub async fn in_turns<T>(ours: impl AsyncFnMut() -> T, floor: impl AsyncFnMut() -> T) -> (Vec<T>, Vec<T>) {
+    in_turns_of((WARMING, ROUNDS), ours, floor).await
+}
+
+/// The same with so many rounds to warm up, and so many that count.
+pub async fn in_turns_of<T>(
+    (warming, rounds): (usize, usize),
     mut ours: impl AsyncFnMut() -> T,
     mut floor: impl AsyncFnMut() -> T,
 ) -> (Vec<T>, Vec<T>) {
     let (mut of_ours, mut of_floor) = (Vec::new(), Vec::new());
-    for round in 0..=ROUNDS {
+    for round in 0..warming + rounds {
         let pair = (ours().await, floor().await);
-        if round > 0 {
+        if round >= warming {
             of_ours.push(pair.0);
             of_floor.push(pair.1);
         }

@@ -1,5 +1,6 @@
 //! The least that each piece of work can cost: the libraries underneath, used as directly as they allow.
 
+pub mod http;
 pub mod quinn;
 pub mod wasmtime;
 

@@ -1,0 +1,9 @@
+;; Never returns once it was told that it may go on.
+(component
+  (core module $m
+    (func (export "run") (result i32) (i32.const 1))
+    (func (export "callback") (param i32 i32 i32) (result i32) (loop $again (br $again)) unreachable))
+  (core instance $i (instantiate $m))
+  (type $run (func async))
+  (func (export "run") (type $run)
+    (canon lift (core func $i "run") async (callback (core func $i "callback")))))
