@@ -4,6 +4,7 @@
 //! A run of `make test` takes every call but for some of those that only open files; `make test-kills` takes those as well. Needs
 //! Debian's strace.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,11 +33,12 @@ const ONE_IN: u64 = 5;
 /// An operation that changes the disk more often than this never ends.
 const MOST: u64 = 400;
 
-/// What a node runs: a version, and the stamp that its skill answers.
+/// What a node runs: a version, the stamp that its skill answers, and whether that is another skill than the version names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Runs {
     version: u64,
     stamp: u64,
+    swapped: bool,
 }
 
 /// A node, and what has to be true of it.
@@ -61,9 +63,16 @@ struct Operation {
 /// The skill was here before, so that neither blobs nor code are written.
 const APPLY: Operation = Operation { name: "apply", next: |fixture| fixture.apply(fixture.before.stamp) };
 /// The skill is uploaded and compiled.
-const APPLY_NEW: Operation = Operation {
-    name: "apply of something new",
-    next: |fixture| fixture.apply(fixture.stamps.fetch_add(1, Ordering::Relaxed)),
+const APPLY_NEW: Operation =
+    Operation { name: "apply of something new", next: |fixture| fixture.apply(fixture.another_stamp()) };
+/// So is this one, on this node only.
+const SWAP: Operation = Operation {
+    name: "swap",
+    next: |fixture| {
+        let stamp = fixture.another_stamp();
+        let command = ["swap", "skill/stamped", &fixture.skill(stamp)].map(str::to_owned);
+        (command.to_vec(), Runs { stamp, swapped: true, ..fixture.runs })
+    },
 };
 const ROLLBACK: Operation = Operation {
     name: "rollback",
@@ -87,7 +96,7 @@ enum Came {
 impl Fixture {
     fn new() -> Self {
         let mesh = Mesh::of(["n1"]);
-        let nothing = Runs { version: 0, stamp: 0 };
+        let nothing = Runs { version: 0, stamp: 0, swapped: false };
         let stamps = AtomicU64::new(1);
         let mut fixture = Self { mesh, runs: nothing, before: nothing, floor: 0, stamps, written: 0 };
         fixture.start();
@@ -128,21 +137,31 @@ impl Fixture {
         node.start_with(command);
     }
 
-    fn apply(&self, stamp: u64) -> (Vec<String>, Runs) {
+    fn another_stamp(&self) -> u64 {
+        self.stamps.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Where a skill is that answers a stamp.
+    fn skill(&self, stamp: u64) -> String {
         let skill = self.mesh.path("skill.wasm");
         let bytes = std::fs::read(component("test/skill/stamped")).unwrap();
         std::fs::write(&skill, stamped(&bytes, stamp)).unwrap();
+        skill.to_str().unwrap().to_owned()
+    }
+
+    fn apply(&self, stamp: u64) -> (Vec<String>, Runs) {
+        let skill = self.skill(stamp);
         // What the policy is told differs as well, so that it is replaced.
         let keep = format!("config = {{ keep-removed = \"{}min\" }}", 10 + stamp % 2);
         let manifest = Manifest::policies().probation("1s").sync(&["config"], &keep).plugin(
             "skill/stamped",
             "skill",
-            &skill,
+            Path::new(&skill),
             "names = [\"stamped@fabric\"]",
         );
         let file = manifest.write(self.mesh.path("next.toml"));
         let command = ["apply", "--allow-grants", file.to_str().unwrap()].map(str::to_owned);
-        (command.to_vec(), Runs { version: self.floor + 1, stamp })
+        (command.to_vec(), Runs { version: self.floor + 1, stamp, swapped: false })
     }
 
     fn became(&mut self, next: Runs) {
@@ -184,21 +203,20 @@ impl Fixture {
     fn check(&mut self, place: &str, acknowledged: bool, next: Runs) {
         let node = self.node();
         let status = node.json(["status"]);
-        let version = status["generation"].as_u64().unwrap();
+        let answer = node.call("stamped@fabric", "stamp", &[]).ok();
+        let (version, stamp) = (status["generation"].as_u64().unwrap(), answer.trim_end().parse().unwrap());
+        let runs = Runs { version, stamp, swapped: status["swaps"].is_array() };
         let old = self.runs;
-        let runs = if version == next.version { next } else { old };
         assert!(
-            version == next.version || version == old.version && !acknowledged,
-            "{place}: from {old:?} to {next:?}, acknowledged: {acknowledged}: {status}"
+            runs == next || runs == old && !acknowledged,
+            "{place}: from {old:?} to {next:?}, acknowledged: {acknowledged}, but {runs:?}: {status}"
         );
         let floor = status["floor"].as_u64().unwrap();
         assert!(floor >= self.floor && floor >= version, "{place}: floor {} became {status}", self.floor);
-        // A rollback is a hold, and a hold is a warning; nothing else is.
+        // A rollback is a hold, and a hold is a warning; so is a swap, and nothing else.
         let held = status["held-instead-of"].is_u64();
         let warnings = status["warnings"].as_array().unwrap().len();
-        assert_eq!(warnings, usize::from(held), "{place}: {status}");
-        let answer = node.call("stamped@fabric", "stamp", &[]).ok();
-        assert_eq!(answer.trim_end(), runs.stamp.to_string(), "{place}: {runs:?} answers otherwise");
+        assert_eq!(warnings, usize::from(held) + usize::from(runs.swapped), "{place}: {status}");
         let written = node.cli(["dataset", "get", "config", "written"]).ok();
         assert_eq!(written, self.written.to_string(), "{place}");
         let left = std::fs::read_dir(node.directory().join("blobs/tmp")).unwrap().count();
@@ -241,6 +259,11 @@ fn an_apply_is_whole_wherever_it_is_cut() {
 #[test]
 fn an_apply_with_new_bytes_is_whole_wherever_it_is_cut() {
     Fixture::new().walk(&APPLY_NEW);
+}
+
+#[test]
+fn a_swap_is_whole_wherever_it_is_cut() {
+    Fixture::new().walk(&SWAP);
 }
 
 #[test]

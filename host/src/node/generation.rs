@@ -196,9 +196,7 @@ pub async fn restore(node: &Node) -> Outcome<()> {
     let Some((current, signed)) = node.trust_files.current()? else { return Ok(()) };
     let current = probation::count_start(node, current)?;
     let opened = update::restore_manifest(&node.trusted.load(), current.version, &signed)?;
-    let manifest = opened.object;
-    let (prepared, current) = swap::prepare_again(node, current, &manifest).await?;
-    let staged = Staged::new(node, manifest, prepared, Course::Forward).await?;
+    let (staged, current) = swap::stage_again(node, current, &opened.object).await?;
     staged.publish(node, &current).await;
     node.log.host(Level::Info, &format!("generation {} is back", current.version));
     Ok(())

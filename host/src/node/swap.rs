@@ -163,8 +163,7 @@ pub(super) async fn put_in_force(
         let what = format!("{SWAPS_MOST} slots of {} are swapped already", node.identity.label);
         return Err(Fault::new(Code::Busy, what).fix("apply a manifest with the new components"));
     }
-    let (prepared, fetched) = generation::prepare(node, &effective(&base, &next.swaps)).await?;
-    let staged = Staged::new(node, in_force.manifest.clone(), prepared, Course::Forward).await?;
+    let (staged, fetched) = stage(node, &in_force.manifest, &effective(&base, &next.swaps)).await?;
     let until = now.saturating_add(in_force.manifest.probation_ms);
     let next = next.watch_swaps(until, staged.wants_confirmation());
     let written =
@@ -221,13 +220,13 @@ fn effective<'a>(base: &Base<'_>, swaps: impl IntoIterator<Item = &'a Swapped>) 
     swap::with(base, swaps.into_iter().map(|swap| (swap.slot.as_str(), swap.component)))
 }
 
-/// Prepares what ran before a restart, with the swaps that still hold by the root of today. Those that do not, or cannot be brought back,
+/// Starts what ran before a restart, with the swaps that still hold by the root of today. Those that do not, or cannot be brought back,
 /// are over: what was signed for the whole mesh runs, and not nothing.
-pub(super) async fn prepare_again(
+pub(super) async fn stage_again(
     node: &Node,
     current: Current,
     manifest: &Manifest,
-) -> Outcome<(Vec<(Plugin, Prepared)>, Current)> {
+) -> Outcome<(Staged, Current)> {
     let base = base(node, manifest, current.digest);
     let mut over: Vec<(&Swapped, Fault)> = Vec::new();
     let mut hold: Vec<&Swapped> = Vec::new();
@@ -237,24 +236,32 @@ pub(super) async fn prepare_again(
             Err(fault) => over.push((swapped, fault)),
         }
     }
-    let mut prepared = generation::prepare(node, &effective(&base, hold.iter().copied())).await;
-    if let Err(fault) = &prepared
+    let mut staged = stage(node, manifest, &effective(&base, hold.iter().copied())).await;
+    if let Err(fault) = &staged
         && !hold.is_empty()
     {
         over.extend(hold.drain(..).map(|swapped| (swapped, fault.clone())));
-        prepared = generation::prepare(node, manifest).await;
+        staged = stage(node, manifest, manifest).await;
     }
-    let (prepared, _) = prepared?;
+    let (mut staged, _) = staged?;
     let next = Current { swaps: hold.into_iter().cloned().collect(), ..current.clone() };
     if !over.is_empty() {
-        node.reserve.with(|| node.trust_files.publish(&next))?;
+        let written = node.reserve.with(|| node.trust_files.publish(&next));
+        staged = staged.once(node, written).await?;
     }
     for (Swapped { slot, .. }, fault) in over {
         node.log
             .host(Level::Error, &format!("{slot} runs what the manifest names, its swap is over: {fault}"));
         node.journal.record(Happened::SwapEnded { slot: slot.clone(), why: journal::why(&fault) });
     }
-    Ok((prepared, next))
+    Ok((staged, next))
+}
+
+/// Prepares and starts what runs by a manifest and its swaps. How many components came from peers.
+async fn stage(node: &Node, manifest: &Manifest, runs: &Manifest) -> Outcome<(Staged, u32)> {
+    let (prepared, fetched) = generation::prepare(node, runs).await?;
+    let staged = Staged::new(node, manifest.clone(), prepared, Course::Forward).await?;
+    Ok((staged, fetched))
 }
 
 impl Generation {

@@ -28,6 +28,8 @@ use crate::guests::resident;
 
 pub use self::summary::{Phase, Summary};
 
+/// Time from one mark to the next while nothing is replaced.
+const MARKS: Duration = Duration::from_millis(50);
 /// Time for memory to come to rest.
 const REST: Duration = Duration::from_secs(20);
 /// Memory is at rest when it changes by less than this in a while.
@@ -88,7 +90,10 @@ pub async fn run(plan: &Plan, mut say: impl FnMut(&str)) -> Outcome<Summary> {
         let tasks = load.start(callers);
         let mut phase = Phase { name, ..Phase::default() };
         let quiet = Measure::start(&load.tally);
-        tokio::time::sleep(*alone).await;
+        for _ in 0..alone.div_duration_f64(MARKS) as u32 {
+            tokio::time::sleep(MARKS).await;
+            load.tally.mark();
+        }
         (phase.calls_alone, _) = quiet.end(&load.tally);
         let busy = Measure::start(&load.tally);
         let mut next = clock::monotonic();
@@ -251,8 +256,12 @@ impl Driver {
         let settled = pair.settled().await;
         let before = pair.in_force(0);
         let bad = traps_in_use(&self.versions[(before + 1) % self.versions.len()]);
-        phase.count(&pair.apply(std::slice::from_ref(&bad), 0, &load.ledger).await?, load);
+        let applied = pair.apply(std::slice::from_ref(&bad), 0, &load.ledger).await?;
+        phase.count(&applied, load);
         let is_back = pair.returns(&self.versions, before, &load.ledger).await;
+        if is_back == NODES {
+            phase.swapped(&applied, load);
+        }
         phase.returned += is_back as u64;
         if settled < NODES || is_back < NODES {
             let what = format!("routing that traps in use: {settled} nodes had settled, {is_back} are back");
@@ -264,8 +273,13 @@ impl Driver {
 
 impl Phase {
     fn count(&mut self, applied: &[Applied], load: &Load) {
+        applied.iter().for_each(|applied| self.publish.add(Duration::from_micros(applied.publish_us.max(1))));
+        self.swapped(applied, load);
+    }
+
+    /// All slots that were changed have something else.
+    fn swapped(&mut self, applied: &[Applied], load: &Load) {
         for applied in applied {
-            self.publish.add(Duration::from_micros(applied.publish_us.max(1)));
             for slot in &applied.changed {
                 let kind = slot.split('/').next().unwrap_or(slot).to_owned();
                 *self.swaps.entry(kind).or_default() += 1;

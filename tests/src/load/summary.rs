@@ -5,7 +5,7 @@ use std::fmt::{Display, Formatter};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::tally::{Histogram, Kind, Tally, Wrong};
+use super::tally::{Count, Histogram, Kind, Overlaps, Tally, Wrong};
 use super::{Published, Swaps};
 
 /// Kinds of plugins that are replaced.
@@ -138,12 +138,19 @@ impl Display for Phase {
         let over = self.long_over.map_or("none".to_owned(), |over| over.to_string());
         writeln!(f, "long         calls went over {over} swaps at least")?;
         writeln!(f, "published    {}, aim 10 µs", times(&self.publish))?;
-        writeln!(f, "{:<13}{:>10}  {:<44}slowest that overlaps each publish", "", "calls", "time")?;
+        writeln!(f, "{:<13}{:>10}  time", "", "calls")?;
         for kind in Kind::ALL {
-            let count = self.tally.of(kind);
-            let (calls, overlaps) = (count.times.count(), count.overlaps());
-            let (name, own) = (kind.as_str(), times(&count.times));
-            writeln!(f, "{name:<13}{calls:>10}  {own:<44}{} of {}", times(&overlaps), overlaps.count())?;
+            let all = &self.tally.of(kind).times;
+            writeln!(f, "{:<13}{:>10}  {}", kind.as_str(), all.count(), times(all))?;
+        }
+        writeln!(f, "{:<13}{:<54}slowest over an instant without one", "", "slowest over each publication")?;
+        for kind in Kind::ALL {
+            let slowest = |overlaps: &Overlaps| {
+                let slowest = overlaps.times();
+                format!("{} of {}", times(&slowest), slowest.count())
+            };
+            let Count { published, marked, .. } = self.tally.of(kind);
+            writeln!(f, "{:<13}{:<54}{}", kind.as_str(), slowest(published), slowest(marked))?;
         }
         Ok(())
     }

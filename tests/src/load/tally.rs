@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use midplane::clock::Instant;
+use midplane::clock::{self, Instant};
 use midplane::node::Node;
 
 /// Failures that are told in words.
@@ -93,6 +93,27 @@ impl Histogram {
     }
 }
 
+/// The slowest call that each of many instants fell into, by node and instant.
+#[derive(Default)]
+pub struct Overlaps(Mutex<BTreeMap<(usize, Instant), Duration>>);
+
+impl Overlaps {
+    /// A call that goes over an instant.
+    fn add(&self, node: usize, at: Instant, took: Duration) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slowest = all.entry((node, at)).or_default();
+        *slowest = took.max(*slowest);
+    }
+
+    /// The slowest of each instant.
+    pub fn times(&self) -> Histogram {
+        let histogram = Histogram::default();
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().for_each(|took| histogram.add(*took));
+        histogram
+    }
+}
+
 /// The counts of one kind.
 #[derive(Default)]
 pub struct Count {
@@ -101,15 +122,26 @@ pub struct Count {
     /// What each took.
     pub times: Histogram,
     wrong: [AtomicU64; 3],
-    /// The slowest call that each publication fell into, by node and time.
-    overlapped: Mutex<BTreeMap<(usize, Instant), Duration>>,
+    /// Instants at which a node published something.
+    pub published: Overlaps,
+    /// Instants at which nothing happened: what the machine alone does to a call.
+    pub marked: Overlaps,
 }
 
 /// All counts.
-#[derive(Default)]
 pub struct Tally {
     counts: [Count; Kind::ALL.len()],
     told: Mutex<Vec<String>>,
+    since: Instant,
+    /// The instant that was marked last, in ns since `since`; 0 for none.
+    mark: AtomicU64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        let (counts, told) = Default::default();
+        Self { counts, told, since: clock::monotonic(), mark: AtomicU64::new(0) }
+    }
 }
 
 impl Tally {
@@ -124,14 +156,28 @@ impl Tally {
         count.calls.fetch_add(1, Ordering::Relaxed);
         let took = end - start;
         count.times.add(took);
+        let over = |instant: Instant| instant >= start && instant <= end;
         for (number, node) in nodes.iter().enumerate() {
             let since = node.generation.load().since;
-            if since >= start && since <= end {
-                let mut overlapped = count.overlapped.lock().unwrap_or_else(PoisonError::into_inner);
-                let slowest = overlapped.entry((number, since)).or_default();
-                *slowest = took.max(*slowest);
+            if over(since) {
+                count.published.add(number, since, took);
             }
         }
+        match self.mark.load(Ordering::Relaxed) {
+            0 => {}
+            nanos => {
+                let marked = self.since + Duration::from_nanos(nanos);
+                if over(marked) {
+                    count.marked.add(0, marked, took);
+                }
+            }
+        }
+    }
+
+    /// Marks this instant.
+    pub fn mark(&self) {
+        let nanos = self.since.elapsed().as_nanos();
+        self.mark.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// A call did not end well.
@@ -165,14 +211,6 @@ impl Count {
     /// How many calls went wrong in this way.
     pub fn wrong(&self, wrong: Wrong) -> u64 {
         self.wrong[wrong as usize].load(Ordering::Relaxed)
-    }
-
-    /// Of each publication that fell into a call: the slowest such call.
-    pub fn overlaps(&self) -> Histogram {
-        let histogram = Histogram::default();
-        let overlapped = self.overlapped.lock().unwrap_or_else(PoisonError::into_inner);
-        overlapped.values().for_each(|took| histogram.add(*took));
-        histogram
     }
 }
 
