@@ -28,7 +28,7 @@ demo-swap: guests
 	@$(if $(SECONDS),DEMO_SECONDS=$(SECONDS)) cargo run --release --locked -q -p midplane-tests --example demo-swap
 
 test: guests test-plugins strace
-	cargo test --release --locked --workspace
+	cargo test --release --locked --workspace --no-fail-fast
 
 # Some tests end a node exactly where it changes the disk.
 strace:

@@ -6,7 +6,7 @@ use std::time::Duration;
 use midplane::clock;
 use midplane::words::Code;
 use midplane::words::objects::{Instances, Kind, Limits};
-use midplane_tests::guests::{Bench, TIGHT, answers, built, call, hostile};
+use midplane_tests::guests::{Bench, TIGHT, answers, built, call, hostile, until};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn what_the_contract_lets_a_guest_say_carelessly_is_read_strictly() {
 async fn a_neighbour_answers_while_more_guests_loop_than_there_are_threads() {
     let bench = Bench::default();
     let neighbour = bench.neighbour().await;
-    let limits = Limits { deadline_ms: 1_500, ..TIGHT };
+    let limits = Limits { deadline_ms: 60_000, ..TIGHT };
     let looping = bench.prepare("loop", &hostile("loop"), limits, Instances::Fresh).await.unwrap();
     let loops: Vec<_> = (0..3)
         .map(|_| {
@@ -30,21 +30,14 @@ async fn a_neighbour_answers_while_more_guests_loop_than_there_are_threads() {
             tokio::spawn(async move { call(&looping, "run", json!([])).await })
         })
         .collect();
-    let mut took = Vec::new();
-    while loops.iter().any(|task| !task.is_finished()) {
-        let started = clock::monotonic();
+    for _ in 0..20 {
         // On the threads where the loops are, not beside them.
         let neighbour = neighbour.clone();
         tokio::spawn(async move { answers(&neighbour).await }).await.unwrap();
-        took.push(started.elapsed());
     }
-    took.sort_unstable();
-    assert!(took.len() >= 10, "only {} answers", took.len());
-    let most = took[took.len() * 9 / 10];
-    assert!(most < Duration::from_millis(100), "nine of ten answers took up to {most:?}");
-    for task in loops {
-        assert_eq!(task.await.unwrap().unwrap_err().code, Code::Deadline);
-    }
+    // Whoever had to wait for a loop would have had its answer after the end of that.
+    assert!(loops.iter().all(|task| !task.is_finished()), "a loop is over");
+    loops.iter().for_each(|task| task.abort());
 }
 
 #[tokio::test]
@@ -63,7 +56,7 @@ async fn a_call_may_have_less_time_than_its_plugin() {
     let fault = looping.call(request).await.err().unwrap();
     assert_eq!(fault.code, Code::Deadline);
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(5), "{took:?}");
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(30), "{took:?}");
     let limit = fault.report.unwrap().limit;
     let ms: u64 = limit.split(' ').nth(3).unwrap().parse().unwrap();
     assert!(ms <= 200, "{limit}");
@@ -122,22 +115,21 @@ async fn calls_of_a_singleton_wait_for_each_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_call_more_than_allowed_is_turned_away() {
     let bench = Bench::default();
-    let limits = Limits { concurrency: 2, deadline_ms: 1_000, ..TIGHT };
+    let limits = Limits { concurrency: 2, deadline_ms: 5_000, ..TIGHT };
     let workload = bench.prepare("state", &hostile("state"), limits, Instances::Fresh).await.unwrap();
-    let spins: Vec<_> = (0..3)
+    let spins: Vec<_> = (0..2)
         .map(|_| {
             let workload = workload.clone();
             tokio::spawn(async move { call(&workload, "spin", json!([])).await.unwrap_err() })
         })
         .collect();
-    let mut faults = Vec::new();
+    until("both are under way", || workload.places().in_flight() == 2).await;
+    let fault = call(&workload, "spin", json!([])).await.unwrap_err();
+    assert_eq!(fault.code, Code::Busy);
+    assert!(fault.what.contains("state: 2 calls") && fault.not_started(), "{fault}");
     for task in spins {
-        faults.push(task.await.unwrap());
+        assert_eq!(task.await.unwrap().code, Code::Deadline);
     }
-    faults.sort_by_key(|fault| fault.code == Code::Busy);
-    let codes: Vec<Code> = faults.iter().map(|fault| fault.code).collect();
-    assert_eq!(codes, [Code::Deadline, Code::Deadline, Code::Busy]);
-    assert!(faults[2].what.contains("state: 2 calls") && faults[2].not_started(), "{}", faults[2]);
     call(&workload, "count", json!([])).await.unwrap();
 }
 

@@ -96,7 +96,7 @@ fn what_goes_wrong_is_told_as_data() {
 
 #[test]
 fn a_call_ends_with_the_one_that_made_it() {
-    let mesh = two(&format!("{ALL}\nlimits = {{ deadline = \"700ms\" }}"));
+    let mesh = two(&format!("{ALL}\nlimits = {{ deadline = \"3s\" }}"));
     let [n1, _] = mesh.nodes();
     let quick = ["name=echo@fabric", "function=nothing", "arguments=[]", "timeout=18446744073709551615"];
     n1.call("caller@fabric", "hurried", &quick).ok();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use midplane_tests::forge::blob;
 use midplane_tests::process::Process;
 use midplane_tests::wait::number;
-use midplane_tests::{Manifest, Mesh, Node, PATIENCE};
+use midplane_tests::{Manifest, Mesh, Node, PATIENCE, eventually};
 
 /// Kills of each test unless the environment says otherwise: enough to meet each stage, few enough for every run.
 const KILLS: u64 = 12;
@@ -127,8 +127,8 @@ fn an_apply_leaves_the_old_generation_or_the_new_one() {
     let [n1] = mesh.nodes();
     n1.start(&[]);
     let manifests = [
-        Manifest::policies().skill("skill/math1", "sum@fabric", "n1"),
-        Manifest::policies().skill("skill/math2", "sum@fabric", "n1"),
+        Manifest::policies().probation("1s").skill("skill/math1", "sum@fabric", "n1"),
+        Manifest::policies().probation("1s").skill("skill/math2", "sum@fabric", "n1"),
     ]
     .map(|manifest| manifest.text().to_owned());
     let write = |name: &str, which: u64| {
@@ -142,7 +142,11 @@ fn an_apply_leaves_the_old_generation_or_the_new_one() {
     let mut runs = (2, 1);
     let mut news = 0;
     for round in 0..number("MIDPLANE_KILLS").unwrap_or(KILLS) {
-        let floor = n1.json(["status"])["floor"].as_u64().unwrap();
+        // Otherwise the node would go back by itself after a few ends.
+        let floor = eventually(PATIENCE, || {
+            let status = n1.json(["status"]);
+            if status["probation"].is_null() { Ok(status["floor"].as_u64().unwrap()) } else { Err(status) }
+        });
         let next = (floor + 1, 1 - runs.1);
         let path = write("next.toml", next.1);
         let after = range.draw(&mut random);

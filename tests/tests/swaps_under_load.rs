@@ -8,7 +8,7 @@ use midplane_tests::load::callers::Callers;
 use midplane_tests::load::{Plan, Turns, run};
 
 /// Swaps of each kind, so many that each bad version has its turn between them.
-const SWAPS: u64 = 18;
+const SWAPS: u64 = 20;
 
 #[test]
 fn no_call_notices_that_everything_is_replaced() {
@@ -19,6 +19,8 @@ fn no_call_notices_that_everything_is_replaced() {
         phases: vec![("paced", callers, Duration::from_millis(200), SWAPS)],
         every: Duration::from_millis(250),
         turns: Turns { returns: 11, bad: 2, back: 5 },
+        // So long that a machine that is busy with other things does not miss it.
+        probation: "5s",
         warm: Duration::from_millis(100),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -28,5 +30,5 @@ fn no_call_notices_that_everything_is_replaced() {
     let phase = &summary.phases[0];
     assert!(phase.fewest_swaps() >= SWAPS && phase.back > 0 && phase.refused.len() == 7);
     assert_eq!(phase.returned, 2, "each node goes back once");
-    assert!(phase.long_over.is_some_and(|over| over > 0), "no long call went over a swap");
+    assert!(phase.long_over.is_some_and(|over| *over.end() > 0), "no long call went over a swap");
 }

@@ -209,7 +209,8 @@ impl Conversation {
         }
     }
 
-    /// The next piece that the other node sealed. What the nodes between say is believed only when it is that there is no answer.
+    /// The next piece that the other node sealed. What the nodes between say is believed only when it is that there is no answer; which
+    /// names there are is none of their business.
     async fn sealed(&mut self) -> Outcome<(Said, Bytes)> {
         let Some(seal) = &mut self.seal else {
             return Err(Fault::new(Code::Internal, "an answer without a seal"));
@@ -220,7 +221,13 @@ impl Conversation {
                 seal.number += 1;
                 Ok((said, bytes.slice_ref(body)))
             }
-            Piece::Error(bytes) => Err(decode_fault(&bytes)),
+            Piece::Error(bytes) => match decode_fault(&bytes) {
+                Fault { code: Code::NoRoute, what, .. } => {
+                    let what = format!("node {} is not reached: {what}", seal.node.short());
+                    Err(Fault::new(Code::Unreachable, what))
+                }
+                fault => Err(fault),
+            },
             _ => {
                 let what = format!("answer of node {} was cut off on the way", seal.node.short());
                 Err(Fault::new(Code::LinkLost, what))

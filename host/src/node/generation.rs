@@ -223,10 +223,12 @@ pub async fn apply(node: &Node, signed: &[u8], spread: bool) -> Outcome<Applied>
     let change = change(node, &manifest);
     let probation_ms = manifest.probation_ms;
     let staged = Staged::new(node, manifest, prepared, Course::Forward).await?;
+    // What was fetched and compiled took time that nobody had to watch anything.
+    let published = clock::now_ms().max(now);
     let new = Past {
         version,
         digest: Digest::of(signed),
-        since: now,
+        since: published,
         signers: opened.signers,
         change,
         settled: false,
@@ -235,7 +237,7 @@ pub async fn apply(node: &Node, signed: &[u8], spread: bool) -> Outcome<Applied>
     // Where there is nothing to go back to, there is nothing to watch for.
     let watched = !current.others.is_empty();
     let probation = watched.then(|| Probation {
-        until: now.saturating_add(probation_ms),
+        until: published.saturating_add(probation_ms),
         confirm: staged.wants_confirmation(),
         starts: 0,
     });

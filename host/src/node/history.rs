@@ -7,7 +7,7 @@ use super::{Node, NodeInner, generation};
 use crate::clock;
 use crate::decisions::update;
 use crate::log::Level;
-use crate::store::current::{Current, Past};
+use crate::store::current::{Current, Past, Probation};
 use crate::store::trust::TrustState;
 use crate::words::control::{Applied, GenerationReport, SignedManifest};
 use crate::words::{Code, Fault, Outcome};
@@ -62,12 +62,18 @@ pub async fn rollback(node: &Node, wanted: Option<u64>) -> Outcome<Applied> {
 /// Goes back from a generation that is on probation and no good: to the last that was settled.
 ///
 /// # Errors
-/// `stale-version` when it is not what runs, or not on probation any more; `not-found` when nothing else is kept; as [`rollback`].
-pub(super) async fn give_up(node: &Node, version: u64, why: &str) -> Outcome<Applied> {
+/// `stale-version` when it is not what runs, or not on a probation that still says so; `not-found` when nothing else is kept; as [`rollback`].
+pub(super) async fn give_up(
+    node: &Node,
+    version: u64,
+    still: impl Fn(&Probation) -> bool,
+    why: &str,
+) -> Outcome<Applied> {
     node.check_running()?;
     let trust = node.trust.lock().await;
     let current = node.trust_files.pointer()?;
-    let current = current.filter(|current| current.version == version && current.probation.is_some());
+    let current = current.filter(|current| current.version == version);
+    let current = current.filter(|current| current.probation.as_ref().is_some_and(still));
     let current = current.ok_or_else(|| {
         Fault::new(Code::StaleVersion, format!("generation {version} is not on probation any more"))
     })?;

@@ -117,6 +117,8 @@ impl NodeInner {
 
 impl Book {
     fn write(&mut self, what: Happened, now: u64) -> Option<Event> {
+        // Also when the clock was set back.
+        let now = self.kept.back().map_or(now, |last| now.max(last.at));
         let mut times = 1;
         if let Some(key) = what.merges() {
             if self.culprits.len() >= CULPRITS_MOST && !self.culprits.contains_key(&key) {

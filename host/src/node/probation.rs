@@ -52,8 +52,10 @@ pub(super) fn begin(node: &Node, current: &Current, applied: &Applied) -> Option
     });
     node.probation.set(watched);
     let watched = watched?;
-    let slots = applied.added.iter().chain(&applied.changed).cloned().collect();
-    node.background.spawn(watch(node.clone(), watched, slots));
+    let generation = node.generation.load();
+    let slots = applied.added.iter().chain(&applied.changed);
+    let before = slots.map(|slot| (slot.clone(), Before::of(&generation, slot))).collect();
+    node.background.spawn(watch(node.clone(), watched, before));
     Some(watched)
 }
 
@@ -106,34 +108,45 @@ pub(super) fn count_start(node: &NodeInner, current: Current) -> Outcome<Current
 pub(super) async fn instead(node: &Node, fault: &Fault) -> bool {
     let current = node.trust_files.pointer().ok().flatten();
     let Some(current) = current.filter(|current| current.probation.is_some()) else { return false };
-    give_up(node, current.version, &fault.to_string(), Some(fault)).await.is_ok()
+    give_up(node, current.version, None, Unless::Never, &fault.to_string(), Some(fault)).await.is_ok()
 }
 
-/// What a plugin had done when it got its slot.
+/// What makes going back unnecessary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unless {
+    Never,
+    /// Somebody confirmed it meanwhile.
+    Confirmed,
+}
+
+/// What was counted for a slot before the plugin that is watched got it; calls are counted anew for each plugin.
 #[derive(Clone, Copy, Default)]
 struct Before {
     restarts: u64,
-    calls: u64,
-    failed: u64,
     probes_failed: u32,
 }
 
-async fn watch(node: Node, watched: OnProbation, slots: Vec<String>) {
+impl Before {
+    fn of(generation: &Generation, slot: &str) -> Self {
+        let restarts = generation.plugins.get(slot).map_or(0, |installed| restarts(installed).0);
+        Self { restarts, probes_failed: 0 }
+    }
+}
+
+async fn watch(node: Node, watched: OnProbation, mut before: BTreeMap<String, Before>) {
     let version = watched.version;
     let time = Duration::from_millis(watched.until.saturating_sub(clock::now_ms()).min(PROBATION_MAX_MS));
     let until = clock::monotonic() + time;
     let pause = (time / 10).clamp(PROBE.0, PROBE.1);
     let mut probed = clock::monotonic();
-    let generation = node.generation.load_full();
-    let mut before: BTreeMap<&String, Before> =
-        slots.iter().map(|slot| (slot, counted(&generation, slot))).collect();
-    drop(generation);
+    // A swap begins a probation of its own in the same version.
+    let other = |now: OnProbation| now.version != version || now.until != watched.until;
     loop {
         let now = clock::monotonic();
         tokio::time::sleep_until(until.min(now + LOOK)).await;
         let generation = node.generation.load_full();
         // Another one runs: it has a watch of its own.
-        if generation.version != version || node.probation.get().is_none_or(|now| now.version != version) {
+        if generation.version != version || node.probation.get().is_none_or(other) {
             return;
         }
         let over = clock::monotonic() >= until;
@@ -142,7 +155,7 @@ async fn watch(node: Node, watched: OnProbation, slots: Vec<String>) {
             probed = clock::monotonic();
         }
         for (slot, before) in &mut before {
-            let Some(installed) = generation.plugins.get(*slot) else { continue };
+            let Some(installed) = generation.plugins.get(slot) else { continue };
             if probes && !over {
                 before.probes_failed = match probe::installed(&node, installed).await {
                     Ok(()) => 0,
@@ -156,29 +169,21 @@ async fn watch(node: Node, watched: OnProbation, slots: Vec<String>) {
             if let Some(why) = probation::fails(&seen(installed, before, over)) {
                 let fault = installed.last_fault();
                 let said = fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
-                return go_back(&node, version, &format!("{slot} {why}{said}"), fault.as_ref()).await;
+                let why = format!("{slot} {why}{said}");
+                return go_back(&node, watched, Unless::Never, &why, fault.as_ref()).await;
             }
         }
         if !over {
             continue;
         }
-        return match node.probation.get() {
+        match node.probation.get() {
+            // Looks again afterwards: the confirmation may come just now.
             Some(OnProbation { confirm: true, .. }) => {
                 let why = "not-confirmed: nobody confirmed that this node can still be reached";
-                go_back(&node, version, why, None).await
+                go_back(&node, watched, Unless::Confirmed, why, None).await;
             }
-            _ => settle(&node, version).await,
-        };
-    }
-}
-
-fn counted(generation: &Generation, slot: &str) -> Before {
-    let Some(installed) = generation.plugins.get(slot) else { return Before::default() };
-    Before {
-        restarts: restarts(installed).0,
-        calls: installed.served.load(Ordering::Relaxed),
-        failed: installed.failed.load(Ordering::Relaxed),
-        probes_failed: 0,
+            _ => return settle(&node, watched).await,
+        }
     }
 }
 
@@ -191,8 +196,8 @@ fn seen(installed: &Installed, before: &Before, over: bool) -> Seen {
     let (restarts, down) = restarts(installed);
     Seen {
         ended: restarts.saturating_sub(before.restarts),
-        calls: installed.served.load(Ordering::Relaxed).saturating_sub(before.calls),
-        failed: installed.failed.load(Ordering::Relaxed).saturating_sub(before.failed),
+        calls: installed.served.load(Ordering::Relaxed),
+        failed: installed.failed.load(Ordering::Relaxed),
         probes_failed: before.probes_failed,
         down,
         over,
@@ -200,10 +205,10 @@ fn seen(installed: &Installed, before: &Before, over: bool) -> Seen {
 }
 
 /// Goes back, again and again until it is done or something else runs.
-async fn go_back(node: &Node, version: u64, why: &str, fault: Option<&Fault>) {
-    let mut again = AGAIN;
+async fn go_back(node: &Node, watched: OnProbation, unless: Unless, why: &str, fault: Option<&Fault>) {
+    let (mut again, OnProbation { version, until, .. }) = (AGAIN, watched);
     loop {
-        match give_up(node, version, why, fault).await {
+        match give_up(node, version, Some(until), unless, why, fault).await {
             Ok(()) => return,
             // Another manifest or a rollback was faster.
             Err(fault) if fault.code == Code::StaleVersion => return,
@@ -216,9 +221,19 @@ async fn go_back(node: &Node, version: u64, why: &str, fault: Option<&Fault>) {
     }
 }
 
-async fn give_up(node: &Node, version: u64, why: &str, fault: Option<&Fault>) -> Outcome<()> {
+async fn give_up(
+    node: &Node,
+    version: u64,
+    until: Option<u64>,
+    unless: Unless,
+    why: &str,
+    fault: Option<&Fault>,
+) -> Outcome<()> {
     let why = super::journal::shorten(why);
-    let applied = Box::pin(history::give_up(node, version, &why)).await?;
+    let still = |probation: &Probation| {
+        until.is_none_or(|until| probation.until == until) && (unless == Unless::Never || probation.confirm)
+    };
+    let applied = Box::pin(history::give_up(node, version, still, &why)).await?;
     let (from, to) = (version, applied.to);
     let report = fault.and_then(|fault| fault.report.as_deref().cloned());
     node.journal.record(Happened::GenerationReturned { from, to, why, report });
@@ -226,10 +241,12 @@ async fn give_up(node: &Node, version: u64, why: &str, fault: Option<&Fault>) ->
 }
 
 /// Nothing went wrong.
-async fn settle(node: &NodeInner, version: u64) {
+async fn settle(node: &NodeInner, watched: OnProbation) {
     let _trust = node.trust.lock().await;
+    let version = watched.version;
+    let same = |probation: Probation| probation.until == watched.until;
     let current = match node.trust_files.pointer() {
-        Ok(Some(current)) if current.version == version && current.probation.is_some() => current,
+        Ok(Some(current)) if current.version == version && current.probation.is_some_and(same) => current,
         // Something else runs by now.
         Ok(_) => return,
         Err(fault) => {

@@ -164,7 +164,7 @@ pub(super) async fn put_in_force(
         return Err(Fault::new(Code::Busy, what).fix("apply a manifest with the new components"));
     }
     let (staged, fetched) = stage(node, &in_force.manifest, &effective(&base, &next.swaps)).await?;
-    let until = now.saturating_add(in_force.manifest.probation_ms);
+    let until = clock::now_ms().max(now).saturating_add(in_force.manifest.probation_ms);
     let next = next.watch_swaps(until, staged.wants_confirmation());
     let written =
         raise(node, trust, swap).and_then(|()| node.reserve.with(|| node.trust_files.publish(&next)));

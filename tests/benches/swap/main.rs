@@ -39,6 +39,8 @@ fn main() -> ExitCode {
         ],
         every: EVERY,
         turns: Turns { returns: 50, bad: 9, back: 7 },
+        // Most of the time the next one comes before that.
+        probation: "1s",
         warm: Duration::from_secs(3),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

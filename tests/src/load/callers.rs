@@ -55,6 +55,8 @@ pub struct Load {
     pub swaps: AtomicU64,
     /// Fewest swaps that a long call went over.
     pub fewest: AtomicU64,
+    /// Most of them.
+    pub most: AtomicU64,
     /// The stamp of each component.
     pub stamps: std::collections::HashMap<Digest, u64>,
     /// Whether the callers are to stop.
@@ -226,6 +228,7 @@ impl Way {
         if before > 0 && !self.stopped() {
             let over = self.load.swaps.load(Ordering::Relaxed) - before;
             self.load.fewest.fetch_min(over, Ordering::Relaxed);
+            self.load.most.fetch_max(over, Ordering::Relaxed);
         }
     }
 

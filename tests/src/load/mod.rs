@@ -45,6 +45,8 @@ pub struct Plan {
     pub every: Duration,
     /// What takes turns with good versions.
     pub turns: Turns,
+    /// The probation of each version.
+    pub probation: &'static str,
     /// How long callers work with each version before anything is counted.
     pub warm: Duration,
 }
@@ -65,7 +67,7 @@ pub struct Turns {
 /// # Errors
 /// What the nodes say that cannot be set up, or refuse what is good.
 pub async fn run(plan: &Plan, mut say: impl FnMut(&str)) -> Outcome<Summary> {
-    let versions = versions(plan.versions);
+    let versions = versions(plan.versions, plan.probation);
     let mut pair = Pair::start().await?;
     say("two nodes run; each version is compiled once");
     let warm = load(&pair, &versions, Ledger::default());
@@ -117,7 +119,8 @@ pub async fn run(plan: &Plan, mut say: impl FnMut(&str)) -> Outcome<Summary> {
         (phase.calls_swapping, phase.idle) = busy.end(&load.tally);
         finish(&load, tasks).await;
         phase.memory = rest().await;
-        phase.long_over = Some(load.fewest.load(Ordering::Relaxed)).filter(|fewest| *fewest < u64::MAX);
+        let (fewest, most) = (load.fewest.load(Ordering::Relaxed), load.most.load(Ordering::Relaxed));
+        phase.long_over = (fewest <= most).then_some(fewest..=most);
         phase.tally = load.tally.clone();
         summary.phases.push(phase);
         ledger = Some(Arc::into_inner(load).ok_or_else(nothing)?.ledger);
@@ -137,6 +140,7 @@ fn load(pair: &Pair, versions: &[Version], ledger: Ledger) -> Arc<Load> {
         tally: Arc::new(Tally::default()),
         swaps: AtomicU64::new(0),
         fewest: AtomicU64::new(u64::MAX),
+        most: AtomicU64::new(0),
         stamps: stamps.collect(),
         stop: AtomicBool::new(false),
     })

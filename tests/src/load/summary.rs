@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Formatter};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +37,8 @@ pub struct Phase {
     pub publish: Published,
     /// Memory of the process when all calls were over, in bytes.
     pub memory: u64,
-    /// Fewest swaps that a long call went over; none where none ended in time.
-    pub long_over: Option<u64>,
+    /// Fewest and most swaps that a long call went over; none where none ended in time.
+    pub long_over: Option<RangeInclusive<u64>>,
     /// The calls.
     pub tally: Arc<Tally>,
 }
@@ -135,8 +136,12 @@ impl Display for Phase {
         for (what, times) in &self.refused {
             writeln!(f, "refused      {times} times: {what}")?;
         }
-        let over = self.long_over.map_or("none".to_owned(), |over| over.to_string());
-        writeln!(f, "long         calls went over {over} swaps at least")?;
+        match &self.long_over {
+            Some(over) => {
+                writeln!(f, "long         calls went over {} to {} swaps", over.start(), over.end())?;
+            }
+            None => writeln!(f, "long         no call was over in time")?,
+        }
         writeln!(f, "published    {}, aim 10 µs", times(&self.publish))?;
         writeln!(f, "{:<13}{:>10}  time", "", "calls")?;
         for kind in Kind::ALL {

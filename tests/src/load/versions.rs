@@ -47,8 +47,8 @@ impl Version {
     }
 }
 
-/// So many versions, whose stamps are their numbers.
-pub fn versions(count: usize) -> Vec<Version> {
+/// So many versions with this probation, whose stamps are their numbers.
+pub fn versions(count: usize, probation: &str) -> Vec<Version> {
     let policy = |name: &str, number| -> Arc<[u8]> { marked(&built(name), number).into() };
     let guest = |name: &str, number| -> Arc<[u8]> { stamped(&built(name), number).into() };
     let version = |number: usize| {
@@ -63,15 +63,14 @@ pub fn versions(count: usize) -> Vec<Version> {
             ("gateway", guest("test/gateway/stamped", number)),
         ];
         let components = components.map(|(path, bytes)| (path.to_owned(), bytes)).into();
-        Version { text: text(), components, stamp: number, reached: true }
+        Version { text: text(probation), components, stamp: number, reached: true }
     };
     (1..=count).map(version).collect()
 }
 
 /// The manifest. All versions have the same one; the bytes at its paths differ.
-fn text() -> String {
-    // Most of the time the next one comes before that.
-    let mut text = "probation = \"1s\"\n\n".to_owned();
+fn text(probation: &str) -> String {
+    let mut text = format!("probation = {probation:?}\n\n");
     let mut add = |slot: &str, kind: &str, path: &str, more: &str| {
         writeln!(text, "[[plugin]]\nslot = {slot:?}\nkind = {kind:?}\ncomponent = {path:?}\n{more}\n")
             .expect("a string takes everything");
