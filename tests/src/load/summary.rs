@@ -143,19 +143,19 @@ impl Display for Phase {
             None => writeln!(f, "long         no call was over in time")?,
         }
         writeln!(f, "published    {}, aim 10 µs", times(&self.publish))?;
-        writeln!(f, "{:<13}{:>10}  time", "", "calls")?;
+        writeln!(f, "{:<14}{:>9}  time", "", "calls")?;
         for kind in Kind::ALL {
             let all = &self.tally.of(kind).times;
-            writeln!(f, "{:<13}{:>10}  {}", kind.as_str(), all.count(), times(all))?;
+            writeln!(f, "{:<14}{:>9}  {}", kind.as_str(), all.count(), times(all))?;
         }
-        writeln!(f, "{:<13}{:<54}slowest over an instant without one", "", "slowest over each publication")?;
+        writeln!(f, "{:<14}{:<54}slowest over an instant without one", "", "slowest over each publication")?;
         for kind in Kind::ALL {
             let slowest = |overlaps: &Overlaps| {
                 let slowest = overlaps.times();
                 format!("{} of {}", times(&slowest), slowest.count())
             };
             let Count { published, marked, .. } = self.tally.of(kind);
-            writeln!(f, "{:<13}{:<54}{}", kind.as_str(), slowest(published), slowest(marked))?;
+            writeln!(f, "{:<14}{:<54}{}", kind.as_str(), slowest(published), slowest(marked))?;
         }
         Ok(())
     }
