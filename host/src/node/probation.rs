@@ -177,10 +177,11 @@ async fn watch(node: Node, watched: OnProbation, mut before: BTreeMap<String, Be
             continue;
         }
         match node.probation.get() {
-            // Looks again afterwards: the confirmation may come just now.
+            // Looks again afterwards, at its pace: the confirmation may come just now.
             Some(OnProbation { confirm: true, .. }) => {
                 let why = "not-confirmed: nobody confirmed that this node can still be reached";
                 go_back(&node, watched, Unless::Confirmed, why, None).await;
+                tokio::time::sleep(LOOK).await;
             }
             _ => return settle(&node, watched).await,
         }
