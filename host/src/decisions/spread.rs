@@ -22,7 +22,7 @@ pub struct Offer {
     /// The peer.
     pub peer: NodeId,
     /// Tells its link from earlier ones.
-    pub link: usize,
+    pub link: u64,
     /// What it announces.
     pub announced: Announced,
 }
@@ -59,7 +59,7 @@ pub struct Tries {
 #[derive(Debug)]
 struct Tried {
     /// From whom, over which link, under which root.
-    from: BTreeMap<NodeId, (usize, u64)>,
+    from: BTreeMap<NodeId, (u64, u64)>,
     /// Whether time alone may change it.
     passing: bool,
     pause: Pause,
@@ -165,7 +165,7 @@ fn make_room<K: Ord + Clone, V, O: Ord>(map: &mut BTreeMap<K, V>, order: impl Fn
 mod tests {
     use super::*;
 
-    fn offer(peer: u8, link: usize, version: u64, digest: &str) -> Offer {
+    fn offer(peer: u8, link: u64, version: u64, digest: &str) -> Offer {
         let announced = Announced { version, digest: Digest::of(digest.as_bytes()) };
         Offer { peer: NodeId::from([peer; 32]), link, announced }
     }
@@ -250,7 +250,7 @@ mod tests {
         }
         assert!((5..=15).contains(&looks), "{looks} in {now:?}");
         for number in 0..5_000_u64 {
-            let made_up = offer(7, usize::try_from(number).unwrap(), 5, &number.to_string());
+            let made_up = offer(7, number, 5, &number.to_string());
             tries.failed(&made_up, &old, &fault(Code::BadObject), now, 0);
         }
         assert!(tries.manifests.len() <= REMEMBERED_MOST && tries.peers.len() <= REMEMBERED_MOST);

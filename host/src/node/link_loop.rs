@@ -34,7 +34,7 @@ const REVIEW: Duration = Duration::from_secs(30);
 
 /// Runs the table.
 pub(super) async fn run(node: Node, mut events: mpsc::Receiver<LinkEvent>) {
-    let mut table = Table { node, peers: BTreeMap::new() };
+    let mut table = Table { node, peers: BTreeMap::new(), greeted: 0 };
     let mut review = tokio::time::interval(REVIEW);
     loop {
         tokio::select! {
@@ -51,6 +51,8 @@ pub(super) async fn run(node: Node, mut events: mpsc::Receiver<LinkEvent>) {
 struct Table {
     node: Node,
     peers: BTreeMap<NodeId, Peering>,
+    /// Connections that were greeted, and so the number of the last one.
+    greeted: u64,
 }
 
 impl Table {
@@ -84,8 +86,8 @@ impl Table {
         self.publish();
     }
 
-    fn is_current(&self, peer: &NodeId, connection: usize) -> bool {
-        self.peers.get(peer).is_some_and(|peering| peering.connection.stable_id() == connection)
+    fn is_current(&self, peer: &NodeId, connection: u64) -> bool {
+        self.peers.get(peer).is_some_and(|peering| peering.number == connection)
     }
 
     async fn greeted(&mut self, greeted: Greeted) {
@@ -121,7 +123,9 @@ impl Table {
             let _ = done.send(Err(Fault::new(Code::Busy, "too many peers wait for admission")));
             return;
         }
-        let mut peering = Peering::new(&self.node, peer, connection, identity, (writer, reader));
+        self.greeted += 1;
+        let numbered = (connection, self.greeted);
+        let mut peering = Peering::new(&self.node, peer, numbered, identity, (writer, reader));
         match membership.map(|signed| self.verify(&signed, &peer)) {
             None => {}
             Some(Ok(membership)) => peering.membership = Some(membership),
@@ -178,7 +182,8 @@ impl Table {
         }
         if peering.serving.is_none() {
             endpoint::admit(&peering.connection);
-            let serving = serve::connection(self.node.clone(), peering.connection.clone(), *peer);
+            let serving =
+                serve::connection(self.node.clone(), peering.connection.clone(), peering.number, *peer);
             peering.serving = Some(AbortOnDropHandle::new(tokio::spawn(serving)));
             peering.send(Greeting::Welcome(peering::welcome(&self.node, &peering.known.address)));
             peering.known.why = Some("waits to be admitted by the peer".to_owned());
@@ -253,6 +258,7 @@ impl Table {
         let link = Link {
             peer: *peer,
             connection: peering.connection.clone(),
+            number: peering.number,
             trust: peering.trust,
             welcome,
             channels,

@@ -13,16 +13,16 @@ use crate::net::{FrameReader, FrameWriter};
 use crate::words::hello::{Greeting, Hello, Welcome};
 use crate::words::{NodeId, Outcome, Trust};
 
-/// Everything that happens to the table.
+/// Everything that happens to the table. Connections are named by their number.
 pub enum LinkEvent {
     /// A connection was greeted.
     Greeted(Box<Greeted>),
     /// A peer said something on its hello stream.
-    Said(NodeId, usize, Box<Greeting>),
+    Said(NodeId, u64, Box<Greeting>),
     /// A connection is gone.
-    Closed(NodeId, usize, String),
+    Closed(NodeId, u64, String),
     /// A peer opened a channel's stream.
-    Channel(NodeId, usize, Box<ChannelStream>),
+    Channel(NodeId, u64, Box<ChannelStream>),
     /// Admission wants to be asked again.
     Reconsider(NodeId),
     /// Discovery does not want the link any more.
@@ -59,6 +59,8 @@ pub struct Link {
     pub peer: NodeId,
     /// The connection.
     pub connection: Connection,
+    /// Its number: no other connection of this node has it, not even a later one (quinn's `stable_id` is an address, and comes again).
+    pub number: u64,
     /// Effective trust.
     pub trust: Trust,
     /// What the peer says of itself.

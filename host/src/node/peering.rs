@@ -27,6 +27,7 @@ const AFTER_BAD_ROOTS: Duration = Duration::from_secs(1);
 /// A connection to one peer, linked or not.
 pub(super) struct Peering {
     pub(super) connection: Connection,
+    pub(super) number: u64,
     pub(super) identity: LinkIdentity,
     pub(super) membership: Option<Membership>,
     pub(super) refused: Option<String>,
@@ -45,7 +46,7 @@ impl Peering {
     pub(super) fn new(
         node: &Node,
         peer: NodeId,
-        connection: Connection,
+        (connection, number): (Connection, u64),
         identity: LinkIdentity,
         (writer, reader): (FrameWriter<SendStream>, FrameReader<RecvStream>),
     ) -> Self {
@@ -59,9 +60,11 @@ impl Peering {
             connection: connection.clone(),
         };
         let (greetings, outbox) = mpsc::channel(GREETINGS);
-        let hello = tokio::spawn(converse(node.clone(), connection.clone(), peer, writer, reader, outbox));
+        let conversation = converse(node.clone(), (connection.clone(), number), peer, writer, reader, outbox);
+        let hello = tokio::spawn(conversation);
         Self {
             connection,
+            number,
             identity,
             membership: None,
             refused: None,
@@ -117,13 +120,12 @@ impl Peering {
 /// Carries the hello stream: greetings out, greetings in, and the news that the connection is gone.
 async fn converse(
     node: Node,
-    connection: Connection,
+    (connection, number): (Connection, u64),
     peer: NodeId,
     mut writer: FrameWriter<SendStream>,
     mut reader: FrameReader<RecvStream>,
     mut outbox: mpsc::Receiver<Greeting>,
 ) {
-    let id = connection.stable_id();
     let why = loop {
         tokio::select! {
             biased;
@@ -144,7 +146,7 @@ async fn converse(
                     }
                 }
                 Ok(greeting) => {
-                    if node.events.send(LinkEvent::Said(peer, id, Box::new(greeting))).await.is_err() {
+                    if node.events.send(LinkEvent::Said(peer, number, Box::new(greeting))).await.is_err() {
                         return;
                     }
                 }
@@ -152,7 +154,7 @@ async fn converse(
             },
         }
     };
-    let _ = node.events.send(LinkEvent::Closed(peer, id, why)).await;
+    let _ = node.events.send(LinkEvent::Closed(peer, number, why)).await;
 }
 
 /// Whether what the peer brings is worth looking at.

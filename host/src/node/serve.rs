@@ -28,7 +28,7 @@ use crate::words::schema::Form;
 use crate::words::{Code, Fault, Name, NodeId, Outcome, Trust};
 
 /// Serves one admitted peer until the connection ends. QUIC bounds how many streams it may open at a time.
-pub async fn connection(node: Node, connection: Connection, peer: NodeId) {
+pub async fn connection(node: Node, connection: Connection, number: u64, peer: NodeId) {
     let mut exchanges = JoinSet::new();
     loop {
         tokio::select! {
@@ -43,7 +43,7 @@ pub async fn connection(node: Node, connection: Connection, peer: NodeId) {
             },
             stream = connection.accept_uni() => match stream {
                 Ok(recv) => {
-                    exchanges.spawn(one_way(node.clone(), peer, connection.stable_id(), recv));
+                    exchanges.spawn(one_way(node.clone(), peer, number, recv));
                 }
                 Err(_) => return,
             },
@@ -56,7 +56,7 @@ pub(super) fn trust_of(node: &NodeInner, peer: &NodeId) -> Trust {
     node.links.known().get(peer).map_or(Trust::Unknown, |known| known.trust)
 }
 
-async fn one_way(node: Node, peer: NodeId, connection: usize, recv: RecvStream) {
+async fn one_way(node: Node, peer: NodeId, connection: u64, recv: RecvStream) {
     if let Err(fault) = trust::check(Operation::Channel, trust_of(&node, &peer), &peer) {
         return node.log.host(Level::Warn, &fault.to_string());
     }

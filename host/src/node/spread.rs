@@ -165,8 +165,7 @@ fn offers(node: &NodeInner) -> Vec<Offer> {
     let able =
         links.values().filter(|link| link.trust >= Operation::Manifest.needs() && link.welcome.root <= root);
     let offers = able.filter_map(|link| {
-        let link_number = link.connection.stable_id();
-        Some(Offer { peer: link.peer, link: link_number, announced: link.welcome.newest? })
+        Some(Offer { peer: link.peer, link: link.number, announced: link.welcome.newest? })
     });
     offers.filter(|offer| !forks.iter().any(|fork| fork.theirs == offer.announced.digest)).collect()
 }

@@ -29,7 +29,7 @@ const AT_A_TIME: usize = 16;
 /// What was asked of one peer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Asked {
-    link: usize,
+    link: u64,
     version: u64,
     times: u32,
     over: bool,
@@ -46,7 +46,7 @@ pub(super) async fn run(node: Node) {
         let mut due = Vec::new();
         for link in links.values() {
             let Some(version) = same(&node, link) else { continue };
-            let fresh = Asked { link: link.connection.stable_id(), version, times: 0, over: false };
+            let fresh = Asked { link: link.number, version, times: 0, over: false };
             let known = asked.entry(link.peer).or_insert(fresh);
             if (known.link, known.version) != (fresh.link, fresh.version) {
                 *known = fresh;
