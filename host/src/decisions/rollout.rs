@@ -92,6 +92,8 @@ pub fn state(want: &Want, report: &NodeReport) -> (State, Option<String>) {
     match runs.refused.iter().find(|refused| refused.digest == want.digest) {
         Some(refused) if refused.again => (State::Waiting, Some(refused.why.clone())),
         Some(refused) => (State::Refused, Some(refused.why.clone())),
+        // It has taken this very one, and its pointer moves in a moment.
+        None if runs.digest == Some(want.digest) => (State::Waiting, None),
         None if runs.floor >= want.version => {
             (State::Refused, Some(format!("version {} was taken there already", runs.floor)))
         }
@@ -173,6 +175,7 @@ mod tests {
         let want = Want { version: 5, digest: digest("new") };
         let held = Runs { held_instead_of: Some(5), floor: 5, ..runs(4, "old") };
         let lost = Runs { floor: 5, ..runs(4, "old") };
+        let taking = Runs { floor: 5, ..runs(4, "new") };
         let troubled = Runs { troubled: vec!["routing".into()], ..runs(5, "new") };
         let watched = |confirm| {
             let probation = OnProbation { version: 5, until: 9, confirm };
@@ -190,6 +193,7 @@ mod tests {
             (says(runs(4, "old")), State::Waiting, Ok(false)),
             (says(runs(0, "")), State::Waiting, Ok(false)),
             (says(held), State::Returned, Err("generation 4 is in force there again")),
+            (says(taking), State::Waiting, Ok(false)),
             (says(lost), State::Refused, Err("version 5 was taken there already")),
             (says(refused("new", false)), State::Refused, Err("because")),
             (says(refused("new", true)), State::Waiting, Ok(false)),
