@@ -1,93 +1,20 @@
 //! A policy in the shadow of another: timers of its own, which outcomes it is told, and what is made of the differences.
 
+mod timers;
+
 use std::collections::BTreeMap;
 
 use super::latency::Latency;
 use crate::words::swap::{Example, ShadowFound, Side};
 
-/// Two timers of one number whose times are no further apart than this are the same one, as both policies set it. Then they go off
-/// together, so that both see it in one order with everything else.
-pub const SAME_MS: u64 = 50;
-/// How long the candidate's timer waits for the active policy's if they are the same: its thread may have to wait for a busy machine.
-pub const PATIENCE_MS: u64 = 10_000;
+pub use self::timers::Timers;
+
 /// Asks of either that are remembered. An older one is forgotten, and its outcome not told.
 pub const ASKS_MOST: usize = 4_096;
 /// Examples that can be asked for.
 pub const EXAMPLES_MOST: usize = 64;
 /// Instances of the candidate that may be ended.
 pub const TRAPS_MOST: u64 = 8;
-
-/// The timers of both, by number, with the time at which each is due.
-#[derive(Debug, Default)]
-pub struct Timers {
-    active: BTreeMap<u64, u64>,
-    candidate: BTreeMap<u64, u64>,
-}
-
-impl Timers {
-    /// The active policy sets one.
-    pub fn active_sets(&mut self, id: u64, due: u64) {
-        self.active.insert(id, due);
-    }
-
-    /// The active policy takes one back.
-    pub fn active_cancels(&mut self, id: u64) {
-        self.active.remove(&id);
-    }
-
-    /// The candidate sets one; how many it has.
-    pub fn set(&mut self, id: u64, due: u64) -> usize {
-        self.candidate.insert(id, due);
-        self.candidate.len()
-    }
-
-    /// The candidate takes one back.
-    pub fn cancel(&mut self, id: u64) {
-        self.candidate.remove(&id);
-    }
-
-    /// The candidate begins anew.
-    pub fn clear(&mut self) {
-        self.candidate.clear();
-    }
-
-    /// The active policy begins anew.
-    pub fn clear_active(&mut self) {
-        self.active.clear();
-    }
-
-    /// The active policy's timer of this number goes off: whether the candidate's does too.
-    pub fn goes_off(&mut self, id: u64, now: u64) -> bool {
-        self.active.remove(&id);
-        let due = self.candidate.get(&id).is_some_and(|due| *due <= now.saturating_add(SAME_MS));
-        if due {
-            self.candidate.remove(&id);
-        }
-        due
-    }
-
-    /// The next one that the candidate has alone, with the time at which it goes off, if that has come.
-    pub fn alone(&mut self, now: u64) -> Option<(u64, u64)> {
-        let (id, at) = self.first()?;
-        (at <= now).then(|| {
-            self.candidate.remove(&id);
-            (id, at)
-        })
-    }
-
-    /// When that will be the case, if nothing else happens.
-    pub fn next(&self) -> Option<u64> {
-        self.first().map(|(_, at)| at)
-    }
-
-    fn first(&self) -> Option<(u64, u64)> {
-        let at = |(id, due): (&u64, &u64)| {
-            let same = self.active.get(id).is_some_and(|active| active.abs_diff(*due) <= SAME_MS);
-            (*id, due.saturating_add(if same { PATIENCE_MS } else { 0 }))
-        };
-        self.candidate.iter().map(at).min_by_key(|(_, at)| *at)
-    }
-}
 
 /// What an ask is about: what its outcome names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,42 +188,6 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_timer_goes_off_with_that_of_the_active_policy_or_by_itself() {
-        let mut timers = Timers::default();
-        assert_eq!((timers.set(1, 1_000), timers.set(2, 2_000), timers.set(1, 1_500)), (1, 2, 2));
-        // Nobody else has it: at its time.
-        assert_eq!((timers.alone(1_499), timers.next()), (None, Some(1_500)));
-        assert_eq!((timers.alone(1_700), timers.alone(1_700)), (Some((1, 1_500)), None));
-        // The active one has the same: with that one, however late it is.
-        timers.active_sets(2, 2_000 + SAME_MS);
-        assert_eq!((timers.alone(5_000), timers.next()), (None, Some(2_000 + PATIENCE_MS)));
-        assert!(timers.goes_off(2, 5_000));
-        assert!(!timers.goes_off(2, 5_001), "once");
-        // Another one of this number, a forgotten one, and one that never comes.
-        timers.set(3, 1_000);
-        timers.active_sets(3, 1_001 + SAME_MS);
-        assert_eq!(timers.alone(1_000), Some((3, 1_000)));
-        timers.set(4, 1_000);
-        timers.active_sets(4, 1_000);
-        timers.active_cancels(4);
-        assert_eq!(timers.alone(1_000), Some((4, 1_000)));
-        timers.set(5, 1_000);
-        timers.active_sets(5, 1_000);
-        assert_eq!(timers.alone(1_000 + PATIENCE_MS), Some((5, 1_000 + PATIENCE_MS)));
-        // Of the active one alone, and of the candidate much later.
-        assert!(!timers.goes_off(6, 1_000));
-        timers.set(6, 1_001 + SAME_MS);
-        assert!(!timers.goes_off(6, 1_000));
-        timers.cancel(6);
-        assert_eq!(timers.next(), None);
-        timers.set(7, 1);
-        timers.clear();
-        timers.active_sets(8, 1);
-        timers.clear_active();
-        assert_eq!((timers.next(), timers.set(8, 1), timers.next()), (None, 1, Some(1)));
-    }
 
     #[test]
     fn an_outcome_is_told_when_both_asked_for_the_same_and_never_otherwise() {

@@ -144,6 +144,10 @@ impl<K: Asking> Shadow<K> {
         self.timers.clear_active();
         self.active_effects(&made.call)?;
         let started = self.start(&setup);
+        let first = self.setup.is_none();
+        if first && setup.handover.is_some() && !self.tally.found().without_state {
+            self.timers.inherit();
+        }
         self.setup = Some(setup);
         let Some((effects, own)) = started else { return Ok(()) };
         self.compare(made, &own);
