@@ -152,6 +152,8 @@ pub struct NodeInner {
     pub trusted: ArcSwap<Trusted>,
     /// Trust files; changed only while applying a manifest or a root.
     pub trust: tokio::sync::Mutex<TrustState>,
+    /// Held while blobs are taken away that slots let go of.
+    pub sweeping: std::sync::Mutex<()>,
     /// Reads and writes them.
     pub trust_files: TrustFiles,
     /// The log.
@@ -263,6 +265,7 @@ impl Running {
             store,
             datasets,
             trust: tokio::sync::Mutex::new(trust),
+            sweeping: std::sync::Mutex::default(),
             trust_files,
             log: Log::default(),
             generation: ArcSwap::from_pointee(Generation::empty()),

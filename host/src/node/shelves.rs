@@ -1,6 +1,7 @@
 //! What keeps blobs on this node: generations and the slots of plugins. And letting go of what nothing keeps any more.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::blobs::lost;
@@ -150,6 +151,8 @@ fn take_away(node: &NodeInner, left: &[Left]) -> Outcome<()> {
     if left.is_empty() {
         return Ok(());
     }
+    // Whoever takes away already is waited for: what it does may be what this one needs.
+    let _turn = node.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
     // While a manifest is being applied nobody knows what it needs. Not waited for: a plugin that lets go may be part of it.
     let Ok(trust) = node.trust.try_lock() else { return Ok(()) };
     let generations = generations(node)?.needed();
