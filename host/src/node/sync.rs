@@ -177,13 +177,14 @@ impl Carry<Sync> for CarrySync {
             }
             Effect::Lost(Loss { place, loser, winner }) => {
                 if self.datasets.binary_search(&place.dataset).is_ok() {
-                    node.datasets.lost(&place.dataset);
                     let (loser, winner) = (super::effects::short(&loser), super::effects::short(&winner));
                     let text = format!(
                         "{}/{}: what {loser} wrote gave way to what {winner} wrote, and neither knew of the other",
                         place.dataset, place.key
                     );
                     node.log.plugin(&self.base.slot, Level::Warn, &text);
+                    // Whoever sees the count finds the line.
+                    node.datasets.lost(&place.dataset);
                 }
             }
         }

@@ -16,7 +16,7 @@ use wasmtime_wasi_http::WasiBody;
 use super::answer::{self, Form};
 use super::body::{Inbound, Outbound};
 use super::io::{Io, Protocol};
-use super::watch::Watch;
+use super::watch::{Flight, Watch};
 use super::{Limits, answer::fault};
 use crate::decisions::http::Refusal;
 use crate::decisions::http::head::{self, FIELDS_MAX, Head};
@@ -60,8 +60,9 @@ pub(super) async fn serve<H, F>(
     let service = {
         let watch = watch.clone();
         service_fn(move |request: Request<Incoming>| {
-            let (watch, handler) = (watch.clone(), handler.clone());
-            async move { Ok::<_, Infallible>(answer_one(request, watch, limits, handler).await) }
+            // Counted as it comes: with HTTP/2 the rest is a task that may run after the next look at the deadlines.
+            let (watch, handler, counted) = (watch.clone(), handler.clone(), watch.request());
+            async move { Ok::<_, Infallible>(answer_one(request, counted, watch, limits, handler).await) }
         })
     };
     match protocol {
@@ -121,6 +122,7 @@ async fn overdue(watch: &Watch, limits: &Limits) {
 
 async fn answer_one<H, F>(
     request: Request<Incoming>,
+    (refused, flight): (Option<Refusal>, Flight),
     watch: Watch,
     limits: Limits,
     handler: H,
@@ -129,7 +131,6 @@ where
     H: Fn(Request<Inbound>) -> F,
     F: Future<Output = Response<WasiBody>>,
 {
-    let (refused, flight) = watch.request();
     let form = Form::of(request.headers());
     let second = request.version() == Version::HTTP_2;
     let refused = if second { judge(&request).err() } else { refused };
