@@ -108,15 +108,7 @@ pub(super) fn count_start(node: &NodeInner, current: Current) -> Outcome<Current
 pub(super) async fn instead(node: &Node, fault: &Fault) -> bool {
     let current = node.trust_files.pointer().ok().flatten();
     let Some(current) = current.filter(|current| current.probation.is_some()) else { return false };
-    give_up(node, current.version, None, Unless::Never, &fault.to_string(), Some(fault)).await.is_ok()
-}
-
-/// What makes going back unnecessary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unless {
-    Never,
-    /// Somebody confirmed it meanwhile.
-    Confirmed,
+    give_up(node, current.version, |_| true, &fault.to_string(), Some(fault)).await.is_ok()
 }
 
 /// What was counted for a slot before the plugin that is watched got it; calls are counted anew for each plugin.
@@ -134,13 +126,14 @@ impl Before {
 }
 
 async fn watch(node: Node, watched: OnProbation, mut before: BTreeMap<String, Before>) {
-    let version = watched.version;
-    let time = Duration::from_millis(watched.until.saturating_sub(clock::now_ms()).min(PROBATION_MAX_MS));
+    let OnProbation { version, until: ends, .. } = watched;
+    let time = Duration::from_millis(ends.saturating_sub(clock::now_ms()).min(PROBATION_MAX_MS));
     let until = clock::monotonic() + time;
     let pause = (time / 10).clamp(PROBE.0, PROBE.1);
     let mut probed = clock::monotonic();
     // A swap begins a probation of its own in the same version.
-    let other = |now: OnProbation| now.version != version || now.until != watched.until;
+    let other = |now: OnProbation| now.version != version || now.until != ends;
+    let same = |kept: &Probation| kept.until == ends;
     loop {
         let now = clock::monotonic();
         tokio::time::sleep_until(until.min(now + LOOK)).await;
@@ -170,7 +163,7 @@ async fn watch(node: Node, watched: OnProbation, mut before: BTreeMap<String, Be
                 let fault = installed.last_fault();
                 let said = fault.as_ref().map(|fault| format!(": {fault}")).unwrap_or_default();
                 let why = format!("{slot} {why}{said}");
-                return go_back(&node, watched, Unless::Never, &why, fault.as_ref()).await;
+                return go_back(&node, version, same, &why, fault.as_ref()).await;
             }
         }
         if !over {
@@ -180,7 +173,7 @@ async fn watch(node: Node, watched: OnProbation, mut before: BTreeMap<String, Be
             // Looks again afterwards, at its pace: the confirmation may come just now.
             Some(OnProbation { confirm: true, .. }) => {
                 let why = "not-confirmed: nobody confirmed that this node can still be reached";
-                go_back(&node, watched, Unless::Confirmed, why, None).await;
+                go_back(&node, version, |kept| same(kept) && kept.confirm, why, None).await;
                 tokio::time::sleep(LOOK).await;
             }
             _ => return settle(&node, watched).await,
@@ -205,11 +198,17 @@ fn seen(installed: &Installed, before: &Before, over: bool) -> Seen {
     }
 }
 
-/// Goes back, again and again until it is done or something else runs.
-async fn go_back(node: &Node, watched: OnProbation, unless: Unless, why: &str, fault: Option<&Fault>) {
-    let (mut again, OnProbation { version, until, .. }) = (AGAIN, watched);
+/// Goes back, again and again until it is done, or until something else runs or is kept.
+async fn go_back(
+    node: &Node,
+    version: u64,
+    still: impl Fn(&Probation) -> bool,
+    why: &str,
+    fault: Option<&Fault>,
+) {
+    let mut again = AGAIN;
     loop {
-        match give_up(node, version, Some(until), unless, why, fault).await {
+        match give_up(node, version, &still, why, fault).await {
             Ok(()) => return,
             // Another manifest or a rollback was faster.
             Err(fault) if fault.code == Code::StaleVersion => return,
@@ -225,15 +224,11 @@ async fn go_back(node: &Node, watched: OnProbation, unless: Unless, why: &str, f
 async fn give_up(
     node: &Node,
     version: u64,
-    until: Option<u64>,
-    unless: Unless,
+    still: impl Fn(&Probation) -> bool,
     why: &str,
     fault: Option<&Fault>,
 ) -> Outcome<()> {
     let why = super::journal::shorten(why);
-    let still = |probation: &Probation| {
-        until.is_none_or(|until| probation.until == until) && (unless == Unless::Never || probation.confirm)
-    };
     let applied = Box::pin(history::give_up(node, version, still, &why)).await?;
     let (from, to) = (version, applied.to);
     let report = fault.and_then(|fault| fault.report.as_deref().cloned());
@@ -244,8 +239,8 @@ async fn give_up(
 /// Nothing went wrong.
 async fn settle(node: &NodeInner, watched: OnProbation) {
     let _trust = node.trust.lock().await;
-    let version = watched.version;
-    let same = |probation: Probation| probation.until == watched.until;
+    let OnProbation { version, until, .. } = watched;
+    let same = |kept: Probation| kept.until == until;
     let current = match node.trust_files.pointer() {
         Ok(Some(current)) if current.version == version && current.probation.is_some_and(same) => current,
         // Something else runs by now.
