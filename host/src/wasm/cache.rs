@@ -132,7 +132,8 @@ impl Cache {
             if !status.is_file() || status.permissions().mode() & 0o077 != 0 || status.len() > FILE_MAX {
                 return None;
             }
-            let mut bytes = Vec::new();
+            // At once: what grows leaves behind what it has grown out of.
+            let mut bytes = Vec::with_capacity(usize::try_from(status.len()).ok()?);
             file.by_ref().take(FILE_MAX).read_to_end(&mut bytes).ok()?;
             let (mac, code) = bytes.split_at_checked(MAC)?;
             let holds: bool = self.mac(context, code).as_bytes()[..].ct_eq(mac).into();
