@@ -27,6 +27,8 @@ use tempfile::TempDir;
 /// Limits that a hostile guest reaches soon.
 pub const TIGHT: Limits =
     Limits { memory: 4 << 20, deadline_ms: 400, host_calls: 100, host_bytes: 64 << 10, concurrency: 8 };
+/// The same with time, for whoever is to end well, or by something else than its deadline.
+pub const UNHURRIED: Limits = Limits { deadline_ms: 20_000, ..TIGHT };
 /// How long a test waits for what must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -105,8 +105,12 @@ impl Client {
     #[track_caller]
     pub fn read(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = self.take() {
-                return Some(frame);
+            if let Some(next) = self.take() {
+                if next.kind == kind::PING && next.flags & flag::ACK == 0 {
+                    self.send(&frame(kind::PING, flag::ACK, 0, &next.payload));
+                    continue;
+                }
+                return Some(next);
             }
             let mut bytes = [0; 64 << 10];
             match self.stream.read(&mut bytes) {

@@ -62,8 +62,11 @@ fn a_peer_that_does_not_answer_holds_up_nobody() {
     n1.links_to(n2);
     let _deaf = Liar::with(deaf, n1.address(), mesh_id(n1), 0, Manner::Deaf);
     n1.links_to(deaf);
-    let bytes = b"soon".repeat(10_000);
-    let digest = put(&mesh, n2, &bytes);
-    let took = get(&mesh, n1, &digest, &bytes);
-    assert!(took < SOON, "{took:?}");
+    // Who waited for all would take longer each time; a machine that stands still does not do so three times.
+    let soon = (0..3_u8).any(|number| {
+        let bytes = [b's', number].repeat(20_000);
+        let digest = put(&mesh, n2, &bytes);
+        get(&mesh, n1, &digest, &bytes) < SOON
+    });
+    assert!(soon, "the one who does not answer was waited for");
 }

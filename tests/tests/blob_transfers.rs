@@ -123,9 +123,11 @@ fn a_liar_is_named_and_not_asked_again_and_the_truth_comes_from_another() {
 fn several_holders_give_one_blob_and_may_go() {
     let mesh = Mesh::of(["n1", "n2", "n3"]);
     let [n1, n2, n3] = mesh.nodes();
-    n1.start(&[]);
+    n3.start(&[]);
+    // Less than one share of it comes from this one, so the fetch is not over before it goes.
+    let wire = Relay::for_bytes(n3.address(), 8 << 20);
+    n1.start(&["--peer", &format!("{}@{}", n3.id(), wire.address)]);
     n2.start(&["--peer", &n1.peer()]);
-    n3.start(&["--peer", &n1.peer()]);
     mesh.apply(&Manifest::policies(), &[n1, n2, n3]);
     n1.links_to(n2);
     n1.links_to(n3);

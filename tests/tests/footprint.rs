@@ -15,7 +15,8 @@ use midplane::words::json::json_to_cbor;
 use midplane::words::objects::{Instances, Limits};
 use midplane::words::schema::Form;
 use midplane_tests::guests::{
-    Bench, PATIENCE, TIGHT, answers, built, call, engines, forget_peak, hostile, peak, resident, start,
+    Bench, PATIENCE, TIGHT, UNHURRIED, answers, built, call, engines, forget_peak, hostile, peak, resident,
+    start,
 };
 use serde_json::json;
 
@@ -83,7 +84,7 @@ async fn types_that_explode_cost_little() {
 async fn a_large_answer_costs_no_more_than_its_share() {
     let _alone = alone();
     let bench = Bench::default();
-    let limits = Limits { memory: 64 << 20, ..TIGHT };
+    let limits = Limits { memory: 64 << 20, ..UNHURRIED };
     let workload =
         bench.prepare("large-answer", &hostile("large-answer"), limits, Instances::Fresh).await.unwrap();
     // What a link can carry arrives.

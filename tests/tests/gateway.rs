@@ -157,15 +157,16 @@ fn read_more(raw: &mut std::net::TcpStream, pending: &mut Vec<u8>) {
 #[test]
 fn a_guest_that_fails_is_an_answer_without_its_secrets_and_the_node_goes_on() {
     let mesh = Mesh::of(["n1"]);
-    let manifest =
-        probe("probe", "/p2", "limits = { deadline = \"700ms\", concurrency = 4, host-bytes = \"96KiB\" }");
+    let manifest = probe("probe", "/p2", "limits = { concurrency = 4, host-bytes = \"96KiB\" }");
+    let hurried = "mount = \"/hurried\"\nlimits = { deadline = \"700ms\" }";
+    let manifest = manifest.plugin("gateway/hurried", "gateway", &component("test/gateway/probe"), hurried);
     let address = start(&mesh, &gateway(manifest, "probe-p3", "/p3", ""));
     let [node] = mesh.nodes();
     for (path, status, code) in [
         ("/p2/trap", 500, "trap"),
         ("/p3/trap", 500, "trap"),
         ("/p2/silent", 500, "trap"),
-        ("/p2/spin", 504, "deadline"),
+        ("/hurried/spin", 504, "deadline"),
         ("/p2/error", 502, "application-error"),
         ("/p3/error", 502, "application-error"),
     ] {
@@ -175,7 +176,7 @@ fn a_guest_that_fails_is_an_answer_without_its_secrets_and_the_node_goes_on() {
         assert_eq!(Client::to(address).get("/p2/status").status, 418, "after {path}");
     }
     logged(node, "gateway/probe handle trapped: unreachable code reached");
-    logged(node, "gateway/probe handle was ended by its limit: the deadline of 700 ms");
+    logged(node, "gateway/hurried handle was ended by its limit: the deadline of 700 ms");
     logged(node, "gateway/probe-p3 answered with the error");
     for mount in ["p2", "p3"] {
         let request = format!("GET /{mount}/half HTTP/1.1\r\nHost: a\r\n\r\n");

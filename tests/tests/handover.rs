@@ -140,9 +140,9 @@ async fn one_that_is_not_to_go_leaves_everything_as_it_was() {
 
 #[tokio::test]
 async fn timers_go_over_with_the_state() {
-    // Compiled first, so that the timer does not fire before it has the slot.
     let fires = acts(&[("TIMER", "(return (i32.const 64))")]).await;
-    let seated = seated(&[("MESSAGE", TIMER)]).await;
+    // Fires it before the slot has changed hands, it is set again.
+    let seated = seated(&[("MESSAGE", TIMER), ("TIMER", TIMER)]).await;
     seated.slot.deliver(Message { peer: id(1), bytes: vec![0] }).await.unwrap();
     seated.slot.reached().await;
     let next = seated.succeed(fires, by(Handover::Required)).await.unwrap();

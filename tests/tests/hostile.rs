@@ -6,14 +6,17 @@ use std::time::Duration;
 use midplane::clock;
 use midplane::words::Code;
 use midplane::words::objects::{Instances, Kind, Limits};
-use midplane_tests::guests::{Bench, TIGHT, answers, built, call, hostile, until};
+use midplane::words::schema::Form;
+use midplane_tests::guests::{
+    Bench, PATIENCE, TIGHT, UNHURRIED, answers, built, call, hostile, start, until,
+};
 use serde_json::{Value, json};
 
 #[tokio::test]
 async fn what_the_contract_lets_a_guest_say_carelessly_is_read_strictly() {
     let bench = Bench::default();
     for (file, expect) in [("flags", json!(["a", "b"])), ("bool", json!(true))] {
-        let workload = bench.prepare(file, &hostile(file), TIGHT, Instances::Fresh).await.unwrap();
+        let workload = bench.prepare(file, &hostile(file), UNHURRIED, Instances::Fresh).await.unwrap();
         assert_eq!(call(&workload, "run", json!([])).await.unwrap(), expect, "{file}");
     }
 }
@@ -48,7 +51,7 @@ async fn a_call_may_have_less_time_than_its_plugin() {
     let started = clock::monotonic();
     let request = midplane::wasm::workload::Request {
         function: "run",
-        form: midplane::words::schema::Form::Json,
+        form: Form::Json,
         arguments: &[0x80],
         deadline: clock::deadline_in(200),
         rights: midplane::decisions::rights::Rights::own(midplane_tests::guests::nobody()),
@@ -71,7 +74,7 @@ async fn state_lives_as_long_as_the_manifest_says() {
         (Instances::Reuse(3), [1, 2, 3, 1]),
         (Instances::Singleton, [1, 2, 3, 4]),
     ] {
-        let workload = bench.prepare("state", &hostile("state"), TIGHT, instances).await.unwrap();
+        let workload = bench.prepare("state", &hostile("state"), UNHURRIED, instances).await.unwrap();
         let mut found = Vec::new();
         for _ in 0..4 {
             found.push(call(&workload, "count", json!([])).await.unwrap());
@@ -84,10 +87,13 @@ async fn state_lives_as_long_as_the_manifest_says() {
 async fn what_a_trap_or_a_deadline_left_behind_is_never_seen() {
     let bench = Bench::default();
     for instances in [Instances::Fresh, Instances::Reuse(100), Instances::Singleton] {
-        let workload = bench.prepare("state", &hostile("state"), TIGHT, instances).await.unwrap();
-        for (end, code) in [("poison", Code::Trap), ("spin", Code::Deadline)] {
+        let workload = bench.prepare("state", &hostile("state"), UNHURRIED, instances).await.unwrap();
+        for (end, code, time) in
+            [("poison", Code::Trap, PATIENCE), ("spin", Code::Deadline, Duration::from_millis(200))]
+        {
             call(&workload, "count", json!([])).await.unwrap();
-            assert_eq!(call(&workload, end, json!([])).await.unwrap_err().code, code);
+            let fault = start(&workload, end, Form::Json, &[0x80], time).await.err().unwrap();
+            assert_eq!(fault.code, code);
             assert_eq!(call(&workload, "kept", json!([])).await.unwrap(), json!(0), "{instances:?}");
             assert_eq!(call(&workload, "count", json!([])).await.unwrap(), json!(1), "{instances:?}");
         }
@@ -97,7 +103,7 @@ async fn what_a_trap_or_a_deadline_left_behind_is_never_seen() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_of_a_singleton_wait_for_each_other() {
     let bench = Bench::default();
-    let workload = bench.prepare("state", &hostile("state"), TIGHT, Instances::Singleton).await.unwrap();
+    let workload = bench.prepare("state", &hostile("state"), UNHURRIED, Instances::Singleton).await.unwrap();
     let calls: Vec<_> = (0..50)
         .map(|_| {
             let workload = workload.clone();

@@ -7,7 +7,7 @@ use midplane_tests::cage::guests::{
     ASYNC, DATA, ELSEWHERE, FAMILIES, HANDLES, HOST_CALLS, MEMORIES, PROCESSOR, REFUSED, STACK, TRAPS,
 };
 use midplane_tests::cage::{Cage, Case, run};
-use midplane_tests::guests::{TIGHT, call, hostile};
+use midplane_tests::guests::{UNHURRIED, call, hostile};
 use midplane_tests::root;
 use serde_json::json;
 
@@ -46,7 +46,8 @@ families! {
 async fn what_a_guest_says_moves_no_cursor_and_begins_no_line() {
     let cage = Cage::open().await;
     let slot = "skill/say-escapes";
-    let workload = cage.bench.prepare(slot, &hostile("say-escapes"), TIGHT, Instances::Fresh).await.unwrap();
+    let workload =
+        cage.bench.prepare(slot, &hostile("say-escapes"), UNHURRIED, Instances::Fresh).await.unwrap();
     let fault = run(&workload).await.unwrap_err();
     let lines = cage.bench.log.tail(usize::MAX, None);
     let said: Vec<_> = lines.iter().filter(|line| line.text.contains("all is lost")).collect();
@@ -62,7 +63,7 @@ async fn what_a_guest_says_moves_no_cursor_and_begins_no_line() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_says_nothing_all_the_time_pushes_out_nobody() {
     let cage = Cage::open().await;
-    let limits = Limits { host_calls: 200_000, deadline_ms: 20_000, ..TIGHT };
+    let limits = Limits { host_calls: 200_000, ..UNHURRIED };
     let workload =
         cage.bench.prepare("say-nothing", &hostile("say-nothing"), limits, Instances::Fresh).await.unwrap();
     cage.bench.log.plugin("quiet", midplane::log::Level::Info, "still here");

@@ -216,7 +216,7 @@ fn a_signed_routing_policy_that_strands_a_leaf_is_taken_back_by_the_leaf_itself(
         "protocol = \"path-vector/1\"\nconfig = { pick = \"spread\" }",
         1,
     );
-    std::fs::write(mesh.path("good.toml"), format!("probation = \"20s\"\n{good}")).unwrap();
+    std::fs::write(mesh.path("good.toml"), format!("probation = \"10min\"\n{good}")).unwrap();
     let applied = remote(&["apply", mesh.path("good.toml").to_str().unwrap(), "-o", "json"]).json();
     assert_eq!((&applied["to"], &applied["probation"]["confirm"]), (&json!(2), &json!(false)));
 

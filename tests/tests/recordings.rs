@@ -34,6 +34,18 @@ fn functions(recording: &Recording) -> Vec<&str> {
     recording.calls.iter().map(|call| call.function.as_str()).collect()
 }
 
+/// Waits until so many calls are in the file: what was told last may be on its way when the command is interrupted.
+#[track_caller]
+fn has(file: &Path, function: &str, least: usize) {
+    let mut part = file.as_os_str().to_owned();
+    part.push(".part");
+    eventually(PATIENCE, || {
+        let recording = read(Path::new(&part));
+        let count = functions(&recording).iter().filter(|called| **called == function).count();
+        if count >= least { Ok(()) } else { Err(format!("{count} calls of {function}")) }
+    });
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -123,6 +135,8 @@ fn every_kind_is_recorded_and_replayed() {
     mesh.apply(&manifest, &[n2]);
     n1.links_to(n2);
     n1.cli(["dataset", "put", "config", "while", "-f", text(&value)]).ok();
+    has(&mesh.path("sync.recording"), "handle", 4);
+    has(&mesh.path("admission.recording"), "admit", 1);
     let [sync, admission] = recorders.map(Recorder::stop);
     let discovery = start("discovery");
     n2.kill();
@@ -161,6 +175,7 @@ fn a_policy_that_traps_is_recorded_on_and_traps_again() {
             Err(plugins.to_string())
         }
     });
+    has(&file, "init", 2);
     let recording = recorder.stop();
     let starts = functions(&recording).iter().filter(|function| **function == "init").count();
     assert_eq!(starts, 2, "{:?}", functions(&recording));

@@ -80,7 +80,7 @@ fn it_goes_along_a_line_with_what_only_the_end_needs_and_a_node_that_was_away_ca
     // The component was given to the first, and only the last one needed it.
     n3.reaches("math1@fabric");
     assert_eq!(n3.call("math1@fabric", "add", &["x=3", "y=4"]).ok(), "7\n");
-    let over = |node: &Node| events(node, "generation-applied").pop().unwrap()["over"].clone();
+    let over = |node: &Node| applied(node, 2)["over"].clone();
     assert_eq!((over(n1), over(n2), over(n3)), (Value::Null, json!(n1.id()), json!(n2.id())));
 
     // The very same once more is no news and no failure, wherever it is given.
@@ -106,7 +106,7 @@ fn it_goes_along_a_line_with_what_only_the_end_needs_and_a_node_that_was_away_ca
     n2.start(&[]);
     n3.start(&["--peer", &n2.peer()]);
     comes_to(n3, 3);
-    assert_eq!(events(n3, "generation-applied")[0]["over"], n2.id());
+    assert_eq!(applied(n3, 3)["over"], n2.id());
 }
 
 #[test]
@@ -151,6 +151,15 @@ fn what_one_node_refuses_the_others_take_and_everybody_can_see_why() {
     let status = n3.json(["status"]);
     assert_eq!(status["warnings"], json!([]), "{status}");
     assert!(n3.json(["peers"])[0]["refused"].is_null());
+}
+
+/// The event of a generation, which is told a moment after it is in force.
+#[track_caller]
+fn applied(node: &Node, version: u64) -> Value {
+    eventually(PATIENCE, || match node.last_event("generation-applied") {
+        Some(event) if event["to"] == version => Ok(event),
+        event => Err(format!("{} tells of no generation {version}: {event:?}", node.label())),
+    })
 }
 
 /// The policies, with other words for routing.
@@ -326,5 +335,5 @@ fn a_member_that_announces_what_it_does_not_have_is_heard_rarely_and_changes_not
     high.announce(Announced { version: 7, digest: forge::blob(&good).digest });
     comes_to(n1, 7);
     assert_eq!((low.asked(), high.asked()), (0, 1));
-    assert_eq!(events(n1, "generation-applied").pop().unwrap()["over"], n2.id());
+    assert_eq!(applied(n1, 7)["over"], n2.id());
 }

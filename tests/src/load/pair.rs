@@ -121,8 +121,11 @@ impl Pair {
                     return Err(fault);
                 }
             }
-            let now = clock::monotonic();
-            version.served(number).iter().for_each(|(place, _)| ledger.settled(*place, now));
+            // What nobody confirms goes back by itself, and nobody here sees when: until then both may answer.
+            if version.reached {
+                let now = clock::monotonic();
+                version.served(number).iter().for_each(|(place, _)| ledger.settled(*place, now));
+            }
             self.in_force[number] = (wanted, self.in_force[number].0);
         }
         self.version += 1;
