@@ -204,6 +204,11 @@ pub async fn restore(node: &Node) -> Outcome<()> {
 
 /// Applies a signed manifest, which is passed on to peers or not. On an error nothing has changed.
 pub async fn apply(node: &Node, signed: &[u8], spread: bool) -> Outcome<Applied> {
+    let (changing, signed) = (node.clone(), signed.to_vec());
+    node.changes.make(async move { apply_here(&changing, &signed, spread).await }).await
+}
+
+async fn apply_here(node: &Node, signed: &[u8], spread: bool) -> Outcome<Applied> {
     node.check_running()?;
     let mut trust = node.trust.lock().await;
     if let Some(applied) = spread::again(node, signed, trust.manifest_floor, spread).await? {

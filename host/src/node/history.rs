@@ -49,6 +49,11 @@ pub fn manifest(node: &NodeInner, version: Option<u64>) -> Outcome<SignedManifes
 /// # Errors
 /// As [`crate::store::current::Current::target`], [`update::restore_manifest`] and what preparing finds.
 pub async fn rollback(node: &Node, wanted: Option<u64>) -> Outcome<Applied> {
+    let changing = node.clone();
+    node.changes.make(async move { rollback_here(&changing, wanted).await }).await
+}
+
+async fn rollback_here(node: &Node, wanted: Option<u64>) -> Outcome<Applied> {
     node.check_running()?;
     // Held to the end: no manifest is being applied meanwhile, and no root changes who may sign.
     let trust = node.trust.lock().await;
@@ -64,6 +69,16 @@ pub async fn rollback(node: &Node, wanted: Option<u64>) -> Outcome<Applied> {
 /// # Errors
 /// `stale-version` when it is not what runs, or not on a probation that still says so; `not-found` when nothing else is kept; as [`rollback`].
 pub(super) async fn give_up(
+    node: &Node,
+    version: u64,
+    still: impl Fn(&Probation) -> bool + Send + 'static,
+    why: &str,
+) -> Outcome<Applied> {
+    let (changing, why) = (node.clone(), why.to_owned());
+    node.changes.make(async move { give_up_here(&changing, version, still, &why).await }).await
+}
+
+async fn give_up_here(
     node: &Node,
     version: u64,
     still: impl Fn(&Probation) -> bool,

@@ -15,6 +15,7 @@ pub mod background;
 pub mod blobs;
 pub mod call;
 pub mod canary;
+mod changes;
 pub mod channel;
 pub mod claims;
 pub mod control;
@@ -99,6 +100,8 @@ const LINK_EVENTS: usize = 1_024;
 
 /// How long requests in flight may take when the node stops.
 const HTTP_STOP: std::time::Duration = std::time::Duration::from_secs(3);
+/// How long a change may take that is being made when the node stops.
+const CHANGE_STOP: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -152,6 +155,8 @@ pub struct NodeInner {
     pub trusted: ArcSwap<Trusted>,
     /// Trust files; changed only while applying a manifest or a root.
     pub trust: tokio::sync::Mutex<TrustState>,
+    /// Where what runs is changed.
+    pub changes: changes::Changes,
     /// Held while blobs are taken away that slots let go of.
     pub sweeping: std::sync::Mutex<()>,
     /// Reads and writes them.
@@ -265,6 +270,7 @@ impl Running {
             store,
             datasets,
             trust: tokio::sync::Mutex::new(trust),
+            changes: changes::Changes::begin()?,
             sweeping: std::sync::Mutex::default(),
             trust_files,
             log: Log::default(),
@@ -322,6 +328,8 @@ impl Running {
         self.node.endpoint.close(Code::LinkLost, "the node stops").await;
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
+        // A change that is being made ends where it waits next.
+        let _ = tokio::time::timeout(CHANGE_STOP, self.node.trust.lock()).await;
     }
 }
 

@@ -133,7 +133,7 @@ async fn watch(node: Node, watched: OnProbation, mut before: BTreeMap<String, Be
     let mut probed = clock::monotonic();
     // A swap begins a probation of its own in the same version.
     let other = |now: OnProbation| now.version != version || now.until != ends;
-    let same = |kept: &Probation| kept.until == ends;
+    let same = move |kept: &Probation| kept.until == ends;
     loop {
         let now = clock::monotonic();
         tokio::time::sleep_until(until.min(now + LOOK)).await;
@@ -173,7 +173,7 @@ async fn watch(node: Node, watched: OnProbation, mut before: BTreeMap<String, Be
             // Looks again afterwards, at its pace: the confirmation may come just now.
             Some(OnProbation { confirm: true, .. }) => {
                 let why = "not-confirmed: nobody confirmed that this node can still be reached";
-                go_back(&node, version, |kept| same(kept) && kept.confirm, why, None).await;
+                go_back(&node, version, move |kept| same(kept) && kept.confirm, why, None).await;
                 tokio::time::sleep(LOOK).await;
             }
             _ => return settle(&node, watched).await,
@@ -202,13 +202,13 @@ fn seen(installed: &Installed, before: &Before, over: bool) -> Seen {
 async fn go_back(
     node: &Node,
     version: u64,
-    still: impl Fn(&Probation) -> bool,
+    still: impl Fn(&Probation) -> bool + Copy + Send + 'static,
     why: &str,
     fault: Option<&Fault>,
 ) {
     let mut again = AGAIN;
     loop {
-        match give_up(node, version, &still, why, fault).await {
+        match give_up(node, version, still, why, fault).await {
             Ok(()) => return,
             // Another manifest or a rollback was faster.
             Err(fault) if fault.code == Code::StaleVersion => return,
@@ -224,7 +224,7 @@ async fn go_back(
 async fn give_up(
     node: &Node,
     version: u64,
-    still: impl Fn(&Probation) -> bool,
+    still: impl Fn(&Probation) -> bool + Send + 'static,
     why: &str,
     fault: Option<&Fault>,
 ) -> Outcome<()> {

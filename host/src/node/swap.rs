@@ -83,6 +83,11 @@ pub(super) struct Taken {
 
 /// Takes a swap that is to be tried first. On an error nothing has changed.
 pub(super) async fn take(node: &Node, signed: &[u8], mode: Mode) -> Outcome<Taken> {
+    let (changing, signed) = (node.clone(), signed.to_vec());
+    node.changes.make(async move { take_here(&changing, &signed, mode).await }).await
+}
+
+async fn take_here(node: &Node, signed: &[u8], mode: Mode) -> Outcome<Taken> {
     node.check_running()?;
     let mut trust = node.trust.lock().await;
     let now = clock::now_ms().max(trust.time_floor);
@@ -104,6 +109,11 @@ pub(super) async fn take(node: &Node, signed: &[u8], mode: Mode) -> Outcome<Take
 
 /// Puts a swap in force that was taken and tried, if it is still based on what is.
 pub(super) async fn promote(node: &Node, signed: &[u8]) -> Outcome<SwapDone> {
+    let (changing, signed) = (node.clone(), signed.to_vec());
+    node.changes.make(async move { promote_here(&changing, &signed).await }).await
+}
+
+async fn promote_here(node: &Node, signed: &[u8]) -> Outcome<SwapDone> {
     node.check_running()?;
     let mut trust = node.trust.lock().await;
     let in_force = InForce::read(node)?;
@@ -122,6 +132,11 @@ fn nowhere() -> Fault {
 
 /// Puts a swap in force. On an error nothing has changed.
 async fn plain(node: &Node, signed: &[u8]) -> Outcome<SwapDone> {
+    let (changing, signed) = (node.clone(), signed.to_vec());
+    node.changes.make(async move { plain_here(&changing, &signed).await }).await
+}
+
+async fn plain_here(node: &Node, signed: &[u8]) -> Outcome<SwapDone> {
     node.check_running()?;
     // Held to the end: no manifest is being applied meanwhile, and no root changes who may sign.
     let mut trust = node.trust.lock().await;

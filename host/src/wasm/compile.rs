@@ -60,7 +60,8 @@ impl Compiler {
     pub async fn compile(&self, world: objects::Kind, component: &[u8]) -> Outcome<(Kind, Vec<u8>)> {
         let _place =
             self.places.acquire().await.map_err(|_| Fault::new(Code::Internal, "compiler is gone"))?;
-        let mut child = tokio::process::Command::new(&self.executable)
+        let mut worker = tokio::process::Command::new(&self.executable);
+        worker
             .arg("compile-worker")
             .arg(world.as_str())
             .arg(self.plan.memories.reservation.to_string())
@@ -71,8 +72,11 @@ impl Compiler {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
+            .kill_on_drop(true);
+        // A process has the priority of the thread that starts it; that of a task is the ordinary one.
+        let started = tokio::spawn(async move { worker.spawn() }).await;
+        let mut child = started
+            .unwrap_or_else(|error| Err(error.into()))
             .map_err(|error| Fault::io(format!("cannot start {}", self.executable.display()), &error))?;
         let (Some(mut stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
