@@ -218,6 +218,11 @@ pub fn resident() -> u64 {
     status("VmRSS:")
 }
 
+/// Memory that is this process's alone in bytes: without the pages of the program's file, which the kernel maps and takes back as it likes.
+pub fn held() -> u64 {
+    status("RssAnon:") + status("RssShmem:")
+}
+
 /// The most that was ever resident, since [`forget_peak`].
 pub fn peak() -> u64 {
     status("VmHWM:")

@@ -15,12 +15,16 @@ pub struct Strace {
 
 impl Strace {
     /// From now on one of these system calls, names separated by commas, is the process's last: the nth that any one of its threads
-    /// makes. It is not carried out.
+    /// makes, or the thread of this name. It is not carried out.
     #[track_caller]
-    pub fn attach(pid: u32, calls: &str, nth: u64) -> Self {
+    pub fn attach(pid: u32, thread: Option<&str>, calls: &str, nth: u64) -> Self {
         let inject = format!("inject={calls}:signal=KILL:when={nth}");
         let mut command = Command::new("strace");
-        command.args(["-f", "-p", &pid.to_string(), "-e", &format!("trace={calls}"), "-e", &inject]);
+        match thread {
+            None => command.args(["-f", "-p", &pid.to_string()]),
+            Some(name) => command.args(["-p", &named(pid, name)]),
+        };
+        command.args(["-e", &format!("trace={calls}"), "-e", &inject]);
         command.args(["-o", "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         assert!(is_there(), "strace is missing: apt-get install strace");
         let mut strace = Process::spawn(&mut command);
@@ -33,6 +37,18 @@ impl Strace {
         );
         Self { _process: strace, _stderr: stderr }
     }
+}
+
+/// The number of the thread of this name.
+#[track_caller]
+fn named(pid: u32, name: &str) -> String {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+    let mut threads = threads.map(|thread| thread.expect("a thread").path());
+    let is = |path: &std::path::PathBuf| {
+        std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let thread = threads.find(is).unwrap_or_else(|| panic!("{pid} has no thread {name}"));
+    thread.file_name().and_then(|number| number.to_str()).expect("a number").to_owned()
 }
 
 /// Whether it is installed.

@@ -28,6 +28,9 @@ const CALLS: [(&str, bool); 10] = [
     ("pwrite64", true),
     ("openat", false),
 ];
+/// Whose calls are counted: each thread's, so that whoever comes so far first is cut; and those of the one that makes the change, which others
+/// would be cut before.
+const THREADS: [Option<&str>; 2] = [None, Some("changes")];
 /// Of those that are not taken in every run, one in so many is.
 const ONE_IN: u64 = 5;
 /// An operation that changes the disk more often than this never ends.
@@ -171,13 +174,13 @@ impl Fixture {
         self.floor = self.floor.max(next.version);
     }
 
-    /// Runs the operation until one of the node's threads makes the nth such call.
-    fn attempt(&mut self, operation: &Operation, calls: &str, nth: u64) -> Came {
+    /// Runs the operation until one of the node's threads, or that of this name, makes the nth such call.
+    fn attempt(&mut self, operation: &Operation, thread: Option<&str>, calls: &str, nth: u64) -> Came {
         self.settles();
         self.write();
         let (words, next) = (operation.next)(self);
         let node = self.node();
-        let strace = Strace::attach(node.pid(), calls, nth);
+        let strace = Strace::attach(node.pid(), thread, calls, nth);
         let mut process = Process::spawn(node.command(&words).stdout(Stdio::null()).stderr(Stdio::null()));
         let acknowledged = process.wait(PATIENCE).success();
         drop(strace);
@@ -233,11 +236,12 @@ impl Fixture {
     fn walk(&mut self, operation: &Operation) {
         let all = number("MIDPLANE_KILL_POINTS").is_some();
         let (mut points, mut refused) = (0, 0);
-        for (calls, always) in CALLS {
+        let threads = THREADS.into_iter().flat_map(|thread| CALLS.map(|calls| (thread, calls)));
+        for (thread, (calls, always)) in threads {
             let step = if all || always { 1 } else { ONE_IN };
             let mut nth = 1;
             loop {
-                match self.attempt(operation, calls, nth) {
+                match self.attempt(operation, thread, calls, nth) {
                     Came::Killed => points += 1,
                     Came::Refused => refused += 1,
                     Came::Done => break,

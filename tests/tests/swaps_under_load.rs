@@ -21,7 +21,7 @@ fn no_call_notices_that_everything_is_replaced() {
         turns: Turns { returns: 11, bad: 2, back: 5 },
         // So long that a machine that is busy with other things does not miss it.
         probation: "5s",
-        warm: Duration::from_millis(100),
+        warm: 1,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let summary = runtime.block_on(run(&plan, |line| eprintln!("{line}"))).unwrap();

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         turns: Turns { returns: 50, bad: 9, back: 7 },
         // Most of the time the next one comes before that.
         probation: "1s",
-        warm: Duration::from_secs(3),
+        warm: 6,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let summary = match runtime.map(|runtime| runtime.block_on(run(&plan, |line| eprintln!("{line}")))) {

@@ -24,7 +24,7 @@ use self::ledger::Ledger;
 use self::pair::{NODES, Pair};
 use self::tally::{Histogram, Tally};
 use self::versions::{Bad, Version, bad, traps_in_use, versions};
-use crate::guests::resident;
+use crate::guests::held;
 
 pub use self::summary::{Phase, Summary};
 
@@ -47,8 +47,9 @@ pub struct Plan {
     pub turns: Turns,
     /// The probation of each version.
     pub probation: &'static str,
-    /// How long callers work with each version before anything is counted.
-    pub warm: Duration,
+    /// How often each version takes its turn, at the same pace and while callers work, before anything is counted: what serves two generations
+    /// at once is there then.
+    pub warm: usize,
 }
 
 /// One change in so many is of this sort; of several sorts the first counts.
@@ -77,9 +78,9 @@ pub async fn run(plan: &Plan, mut say: impl FnMut(&str)) -> Outcome<Summary> {
     pair.ready().await;
     let Some((_, callers, _, _)) = plan.phases.first() else { return Err(nothing()) };
     let tasks = warm.start(callers);
-    for version in 0..versions.len() {
+    for version in (0..plan.warm).flat_map(|_| 0..versions.len()) {
         pair.apply(&versions, version, &warm.ledger).await?;
-        tokio::time::sleep(plan.warm).await;
+        tokio::time::sleep(plan.every).await;
     }
     finish(&warm, tasks).await;
     let mut ledger = Some(Arc::into_inner(warm).ok_or_else(nothing)?.ledger);
@@ -158,13 +159,13 @@ async fn finish(load: &Load, mut tasks: tokio::task::JoinSet<()>) {
     }
 }
 
-/// Memory of this process, once it does not change any more.
+/// Memory that this process holds, once it does not change any more.
 async fn rest() -> u64 {
     let give_up = clock::monotonic() + REST;
-    let mut before = resident();
+    let mut before = held();
     loop {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
-        let now = resident();
+        let now = held();
         if now.abs_diff(before) < STILL || clock::monotonic() > give_up {
             return now;
         }
