@@ -237,7 +237,7 @@ fn a_cluster_says_when_it_is_ready_and_ends_with_its_nodes() {
     let manifest = root().join("manifests/two-peers.toml");
     component("skill/math1");
     let mut command = midplane(["-o", "json", "cluster", "2"]);
-    command.arg(manifest).arg("--dir").arg(mesh.path("cluster"));
+    command.arg(&manifest).arg("--dir").arg(mesh.path("cluster"));
     let mut cluster = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
     let stdout = cluster.child().stdout.take().unwrap();
     let ready = Value::deserialize(&mut serde_json::Deserializer::from_reader(stdout)).unwrap();
@@ -246,6 +246,11 @@ fn a_cluster_says_when_it_is_ready_and_ends_with_its_nodes() {
     let first = ready["nodes"][0]["data-dir"].as_str().unwrap();
     let call = ["--data-dir", first, "call", "math2@fabric", "fib-stream", "n=3"];
     assert_eq!(run(&mut midplane(call), PATIENCE).ok(), "0\n1\n1\n");
+    // Another one in its place would give its nodes another manifest.
+    let mut second = midplane(["cluster", "3"]);
+    second.arg(&manifest).arg("--dir").arg(mesh.path("cluster"));
+    run(&mut second, PATIENCE).fails(1, "locked");
+    assert!(!mesh.path("cluster").join("n3").exists());
     cluster.terminate();
     assert!(cluster.wait(Duration::from_secs(20)).success());
     for node in ready["nodes"].as_array().unwrap() {

@@ -290,6 +290,11 @@ fn a_membership_is_for_one_node_of_one_mesh() {
     let other = mesh.stranger("other");
     other.cli(["peer", "admit", &two.id(), "--out", out]).ok();
     two.cli(["join", out]).fails(3, "wrong-mesh");
+    // What is handed out takes the place of no key.
+    let key = n1.directory().join("owner.key");
+    let before = std::fs::read(&key).unwrap();
+    n1.cli(["peer", "admit", &two.id(), "--out", key.to_str().unwrap()]).fails(2, "usage");
+    assert_eq!(std::fs::read(&key).unwrap(), before);
 }
 
 #[test]

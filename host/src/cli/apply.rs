@@ -112,7 +112,7 @@ impl Apply {
     async fn sign(&self, global: &Global, target: &Target, resolved: &Resolved) -> Outcome<Vec<u8>> {
         let signed = sign(target, resolved, &signer(global)?, self.version).await?;
         if let Some(save) = &self.save {
-            files::replace(save, &signed, 0o644)?;
+            files::hand_out(save, &signed)?;
         }
         upload(target, &resolved.blobs).await?;
         Ok(signed)

@@ -92,7 +92,11 @@ impl Cluster {
                 temporary.path().to_owned()
             }
         };
-        directory::prepare(&Directory::new(&base))?;
+        let directory = Directory::new(&base);
+        directory::prepare(&directory)?;
+        // Before anything is made or signed there: the nodes of another cluster would take it.
+        let lock = directory.lock("midplane cluster");
+        let _lock = lock.map_err(|fault| fault.fix("end that cluster, or name another --dir"))?;
         let nodes: Vec<Directory> =
             (1..=self.nodes).map(|number| Directory::new(base.join(format!("n{number}")))).collect();
         let operator = found(&base, &nodes)?;

@@ -164,7 +164,7 @@ impl Signing {
         let roots: Vec<ByteBuf> = state.roots.into_iter().chain([ByteBuf::from(signed)]).collect();
         let chain = Roots { roots };
         if let Some(out) = &self.out {
-            files::replace(out, &note::write("chain of roots", &chain, Roots::BYTES_MAX)?, 0o644)?;
+            files::hand_out(out, &note::write("chain of roots", &chain, Roots::BYTES_MAX)?)?;
         }
         let updated = put_in_force(global, &chain)?;
         global.out().report(&updated, text);

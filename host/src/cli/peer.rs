@@ -84,7 +84,7 @@ impl Admit {
         // What the other node would refuse is refused here.
         update::accept_membership(&trusted, &signed, &self.node, clock::now_ms())?;
         let admission = Admission { roots: state.roots, membership: signed };
-        files::replace(&self.out, &admission.encode()?, 0o644)?;
+        files::hand_out(&self.out, &admission.encode()?)?;
         global.out().report(&membership, |membership| {
             format!(
                 "{} may be a member with trust {} until {}\nnext, on that node: midplane join {}",

@@ -3,8 +3,9 @@
 use super::Global;
 use super::client::{ASK, ask, block_on};
 use super::output::{ago, table};
+use crate::clock;
 use crate::decisions::update::date;
-use crate::words::control::{self, PeerReport, PluginReport, Request, RouteReport};
+use crate::words::control::{self, OnProbation, PeerReport, PluginReport, Request, RouteReport};
 use crate::words::count::count;
 use crate::words::swap::SwapReport;
 use crate::words::{Name, Outcome};
@@ -44,6 +45,11 @@ fn text(status: &control::Status) -> String {
     ];
     lines.extend(status.http.iter().map(|address| format!("http        http://{address}")));
     lines.extend(status.swaps.iter().map(swapped));
+    if let Some(OnProbation { until, confirm, .. }) = status.probation {
+        let left = until.saturating_sub(clock::now_ms()).div_ceil(1_000);
+        let confirm = if confirm { ", and to be confirmed" } else { "" };
+        lines.push(format!("probation   {left} s more{confirm}; what goes wrong meanwhile takes it back"));
+    }
     if let Some(expires) = status.manifest_expires {
         lines.push(format!("expires     {} (the manifest)", date(expires)));
     }

@@ -34,6 +34,19 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
     replace_on(&Disk::default(), path, bytes, mode)
 }
 
+/// The same for a file that others are to have. One that only its owner may read is not replaced: it may be a key.
+///
+/// # Errors
+/// `usage` for such a file; `io`.
+pub fn hand_out(path: &Path, bytes: &[u8]) -> Outcome<()> {
+    let private = std::fs::metadata(path).is_ok_and(|status| status.permissions().mode() & 0o044 == 0);
+    if private {
+        let what = format!("{} is there already, and for its owner alone: it may be a key", path.display());
+        return Err(Fault::new(Code::Usage, what).fix("name another file"));
+    }
+    replace(path, bytes, 0o644)
+}
+
 /// The same on a given disk.
 pub fn replace_on(disk: &Disk, path: &Path, bytes: &[u8], mode: u32) -> Outcome<()> {
     let fail = |error: std::io::Error| Fault::io(format!("cannot write {}", path.display()), &error);
@@ -95,6 +108,19 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(replace(&directory.path().join("missing/x"), b"", 0o600).is_err());
+    }
+
+    #[test]
+    fn what_is_handed_out_replaces_no_private_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let (key, path) = (directory.path().join("key"), directory.path().join("x"));
+        replace(&key, b"secret", 0o600).unwrap();
+        assert_eq!(hand_out(&key, b"one").unwrap_err().code, Code::Usage);
+        assert_eq!(std::fs::read(&key).unwrap(), b"secret");
+        hand_out(&path, b"one").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        hand_out(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
     }
 
     #[test]
