@@ -10,6 +10,7 @@ use std::pin::Pin;
 use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinError;
 
 use crate::words::{Code, Fault, Outcome};
 
@@ -66,6 +67,16 @@ impl Changes {
         let gone = || Fault::new(Code::Internal, "the thread of changes has lost one");
         self.0.send(change).await.map_err(|_| gone())?;
         made.await.map_err(|_| gone())?
+    }
+}
+
+/// Does a part of a change in a task: at the ordinary priority, which threads have as well that begin meanwhile, and to its end.
+pub(super) async fn among_calls<T: Send + 'static>(part: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(part).await.map_err(JoinError::try_into_panic) {
+        Ok(done) => done,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime is gone.
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 

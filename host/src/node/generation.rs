@@ -8,6 +8,7 @@ use arc_swap::ArcSwapOption;
 
 use super::Node;
 use super::canary;
+use super::changes::among_calls;
 use super::effects;
 use super::fetch;
 use super::gateway;
@@ -299,8 +300,8 @@ pub(super) async fn prepare(node: &Node, manifest: &Manifest) -> Outcome<(Vec<(P
 
 async fn fetch_component(node: &Node, entry: &Plugin) -> Outcome<()> {
     let BlobRef { digest, length } = entry.component;
-    // Boxed: most applies fetch nothing.
-    Box::pin(fetch::blob(node, &digest, Some(length), None)).await.map(drop)
+    let node = node.clone();
+    among_calls(async move { fetch::blob(&node, &digest, Some(length), None).await.map(drop) }).await
 }
 
 /// Whether the running thing can go on as it is.
@@ -332,14 +333,16 @@ async fn prepare_plugin(node: &Node, entry: &Plugin) -> Outcome<Prepared> {
         Kind::Skill => {
             let plugin = workload_plugin(node, entry)?;
             let workload = Workload::prepare(engines, code.clone(), plugin, instances, exports).await?;
-            probe::skill(node, entry, &workload).await?;
+            let (node, entry, asked) = (node.clone(), entry.clone(), workload.clone());
+            among_calls(async move { probe::skill(&node, &entry, &asked).await }).await?;
             Ok(Prepared::Skill(code, workload))
         }
         Kind::Gateway => {
             let plugin = workload_plugin(node, entry)?;
             let handler = preflight::handler(&entry.slot, engine, component)?;
             let gateway = Gateway::prepare(engines, code.clone(), plugin, instances, handler).await?;
-            probe::gateway(entry, &gateway).await?;
+            let (entry, asked) = (entry.clone(), gateway.clone());
+            among_calls(async move { probe::gateway(&entry, &asked).await }).await?;
             Ok(Prepared::Gateway(code, gateway))
         }
         Kind::Discovery | Kind::Admission | Kind::Routing | Kind::Sync => {

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use tokio::task::JoinError;
 
 use super::canary;
+use super::changes;
 use super::drain::{self, Retired};
 use super::effects::Base;
 use super::generation::{Generation, Installed, Prepared, Runs};
@@ -160,13 +160,7 @@ impl Staged {
     /// Puts everything in its place: in a task, at the priority of the calls that wait for it, and to the end whoever waits.
     pub(super) async fn publish(self, node: &Node, current: &Current) -> Applied {
         let (node, current) = (node.clone(), current.clone());
-        let published = tokio::spawn(async move { self.publish_here(&node, &current).await }).await;
-        match published.map_err(JoinError::try_into_panic) {
-            Ok(applied) => applied,
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // The runtime is gone.
-            Err(Err(_)) => std::future::pending().await,
-        }
+        changes::among_calls(async move { self.publish_here(&node, &current).await }).await
     }
 
     async fn publish_here(self, node: &Node, current: &Current) -> Applied {

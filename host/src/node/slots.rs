@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::changes;
 use super::claims;
 use super::effects::{Base, CarryAdmission, CarryDiscovery, CarryRouting};
 use super::generation::{Generation, Installed, Runs};
@@ -103,7 +104,8 @@ pub async fn seat(
                     Ok(Seated::Beside(AnySlot::$kind(slot.clone()), ready))
                 }
                 _ => {
-                    let slot = Slot::start(program, carry, Base::kept(node, entry))?;
+                    let kept = Base::kept(node, entry);
+                    let slot = changes::among_calls(async move { Slot::start(program, carry, kept) }).await?;
                     Ok(Seated::New(AnySlot::$kind(slot)))
                 }
             }

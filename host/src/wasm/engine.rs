@@ -40,7 +40,7 @@ const POLICY_GUARD: u64 = 64 << 10;
 const KEEP_RESIDENT_SCAN: usize = 4 << 20;
 const KEEP_RESIDENT_PLAIN: usize = 64 << 10;
 /// Unused slots that stay as their last component left them, while there are slots that nobody has used. With more of them a component
-/// that takes the place of another takes over its slots: 10 µs for each, instead of memory for each that ever ran.
+/// that takes the place of another takes over its slots, which costs some time once, instead of memory for good.
 const WARM_SLOTS: u32 = 32;
 /// A component of a language with a runtime of its own has some 14 core instances; 20 leaves room.
 const CORE_INSTANCES_MOST: u32 = 20;
