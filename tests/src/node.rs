@@ -185,6 +185,17 @@ impl Node {
         });
     }
 
+    /// Waits until the best way to a name, proven by a claim, is over this peer.
+    #[track_caller]
+    pub fn reaches_over(&self, name: &str, next: &Node) {
+        eventually(PATIENCE, || {
+            let routes = self.json(["routes", name]);
+            let best = &routes[0]["hops"][0];
+            let over = best["next"] == next.id().as_str() && best["claimed"] == true;
+            if over { Ok(()) } else { Err(routes.to_string()) }
+        });
+    }
+
     /// Waits until it can reach the name.
     #[track_caller]
     pub fn reaches(&self, name: &str) {

@@ -203,11 +203,7 @@ fn in_a_ring_another_way_is_taken() {
     for (one, other) in [(n1, n2), (n1, n4), (n3, n2), (n3, n4)] {
         one.links_to(other);
     }
-    eventually(PATIENCE, || {
-        let routes = n3.json(["routes", &format!("{}@node", n1.id())]);
-        let best = &routes[0]["hops"][0];
-        if best["next"] == taken.id().as_str() { Ok(()) } else { Err(routes.to_string()) }
-    });
+    n3.reaches_over(&format!("{}@node", n1.id()), taken);
     let bytes = bytes(64 << 20, 3);
     let digest = put(&mesh, n1, &bytes);
     let out = mesh.path("out");

@@ -189,11 +189,7 @@ fn a_ring_has_another_way_when_a_wire_is_cut() {
         to.links_to(from);
     }
     // The longer way may be known first.
-    eventually(PATIENCE, || {
-        let route = &n1.json(["routes", "math2@fabric"])[0];
-        let first = &route["hops"][0];
-        if first["next-label"] == "n3" && first["claimed"] == true { Ok(()) } else { Err(route.to_string()) }
-    });
+    n1.reaches_over("math2@fabric", n3);
     let direct = n1.cli(["-v", "call", "math2@fabric", "fib-stream", "n=5"]);
     assert_eq!(direct.code, 0, "{direct:#?}");
     assert!(!direct.stderr.contains("hop: n2 ("), "the direct way is the shortest: {direct:#?}");

@@ -76,10 +76,11 @@ fn a_stream_whose_giver_is_killed_ends_with_link_lost() {
     assert_eq!(status.code(), Some(5), "{stderr}");
     assert!(stderr.starts_with("link-lost: "), "{stderr}");
     // The table of links is changed by another task than that which ends the stream.
-    eventually(PATIENCE, || {
+    let gone = eventually(PATIENCE, || {
         let outcome = n1.call("endless@fabric", "one", &[]);
-        if outcome.stderr.starts_with("no-route: ") { Ok(()) } else { Err(outcome.stderr) }
+        if outcome.stderr.starts_with("no-route: ") { Ok(outcome) } else { Err(outcome.stderr) }
     });
+    gone.fails(4, "no-route");
     n2.start(&[]);
     is_free(n1);
     let mut again = Flow::start(n1);
