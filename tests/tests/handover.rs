@@ -118,7 +118,7 @@ async fn until_it_is_to_go_the_old_one_answers_and_events_wait() {
     assert_eq!(decide(&seated.slot).unwrap_err().code, Code::Trap, "the old one was not asked");
     let handed = ready.go().await.unwrap();
     // The trap of the old one is in the queue as well: the new one has the seat by then.
-    assert!(handed.state && handed.events >= 2, "{handed:?}");
+    assert!(handed.state && handed.events >= 2, "{} {}", handed.state, handed.events);
     until("the events that waited are told", || next.ups() == 4).await;
     assert_eq!(seated.watch.ups(), 2);
     assert_eq!(decide(&seated.slot).unwrap(), Choice::Local);

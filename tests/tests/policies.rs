@@ -313,7 +313,7 @@ async fn a_new_program_that_refuses_leaves_the_old_one_in_its_seat() {
     let bad = program(&Bench::default(), Kind::Routing, &acting(&[("INIT", "unreachable")])).await;
     let (carry, heritage) = (Box::new(Watch::default()), Heritage::Handover(Handover::Optional));
     let successor = Successor { program: bad, carry, heritage };
-    assert_eq!(slot.succeed(successor).await.unwrap_err().code, Code::Trap);
+    assert_eq!(slot.succeed(successor).await.map(drop).unwrap_err().code, Code::Trap);
     assert_eq!(decide(&slot).unwrap(), Choice::Local);
     let health = slot.health();
     assert!(health.running && health.restarts == 0, "{health:?}");

@@ -15,9 +15,9 @@ use crate::decisions::changes::{self, Rights};
 use crate::decisions::cose;
 use crate::node::control::ITEM_MAX;
 use crate::store::{files, keys};
-use crate::words::control::{Applied, OnProbation, Request, Status};
+use crate::words::control::{Applied, Request, Status};
 use crate::words::count::count;
-use crate::words::objects::BlobRef;
+use crate::words::objects::{BlobRef, Manifest};
 use crate::words::source::{self, Resolved};
 use crate::words::{Code, Digest, Fault, Outcome};
 
@@ -124,9 +124,16 @@ pub(super) fn is_source(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "toml")
 }
 
-/// Reads a manifest that is signed.
+/// Reads a manifest that is signed, by whomever.
 pub(super) fn signed(path: &Path) -> Outcome<Vec<u8>> {
-    files::read_limited(path, SOURCE_MAX)?.ok_or_else(|| missing(path))
+    let bytes = files::read_limited(path, SOURCE_MAX)?.ok_or_else(|| missing(path))?;
+    match cose::verify::<Manifest>(&bytes) {
+        Err(fault) if fault.code == Code::BadObject => {
+            let what = format!("{} is no signed manifest: {}", path.display(), fault.what);
+            Err(Fault { what, ..fault }.fix("the name of a manifest in TOML ends in .toml"))
+        }
+        _ => Ok(bytes),
+    }
 }
 
 /// The key that signs manifests.
@@ -142,7 +149,7 @@ pub(super) fn signer(global: &Global) -> Outcome<SigningKey> {
             Code::NotFound,
             format!("{} has no key that may sign", directory.path().display()),
         )
-        .fix("--key FILE with a key of the owner, or of an operator with the role deploy")),
+        .fix("--key FILE or MIDPLANE_KEY with a key of the owner, or of an operator with the role deploy")),
     }
 }
 
@@ -165,7 +172,7 @@ pub(super) async fn sign(
     version: Option<u64>,
 ) -> Outcome<Vec<u8>> {
     let status: Status = ask(target.clone(), &Request::Status).await?;
-    let version = version.unwrap_or(status.floor + 1);
+    let version = version.unwrap_or(status.floor.saturating_add(1));
     cose::sign(&resolved.manifest(status.mesh, version, clock::now_ms()), &[key])
 }
 
@@ -230,8 +237,8 @@ pub(super) fn fate(applied: &Applied) -> Vec<String> {
             "  {calls} in flight went on in what was replaced; `midplane events` has the receipt"
         ));
     }
-    if let Some(OnProbation { until, .. }) = applied.probation {
-        let left = until.saturating_sub(clock::now_ms()).div_ceil(1_000);
+    if let Some(probation) = &applied.probation {
+        let left = probation.left(clock::now_ms());
         lines.push(format!("  on probation for {left} s; what goes wrong meanwhile takes it back"));
     }
     lines
@@ -244,6 +251,7 @@ pub(super) fn slots(applied: &Applied) -> Vec<String> {
         ("added", &applied.added),
         ("changed", &applied.changed),
         ("removed", &applied.removed),
+        ("adjusted", &applied.adjusted),
         ("unchanged", &applied.unchanged),
     ] {
         if !slots.is_empty() {

@@ -122,7 +122,11 @@ pub fn accept_manifest(trusted: &Trusted, floor: u64, bytes: &[u8], now: u64) ->
     check_mesh(ObjectKind::Manifest, manifest.mesh, trusted.mesh)?;
     if manifest.version <= floor {
         let what = format!("manifest has version {}, {floor} was taken already", manifest.version);
-        let fix = format!("sign it with version {} or higher", floor.saturating_add(1));
+        let next = floor.saturating_add(1);
+        let fix = format!(
+            "sign it with version {next} or higher; what ran before comes back by `midplane rollback {}`",
+            manifest.version
+        );
         return Err(Fault::new(Code::StaleVersion, what).fix(fix));
     }
     check_times(ObjectKind::Manifest, manifest.created, manifest.expires, now)?;
@@ -163,18 +167,26 @@ pub fn pack_proof(claim: &[u8], membership: &[u8]) -> Outcome<Vec<u8>> {
     canonical::encode(&Value::Array(vec![Value::Bytes(claim.to_vec()), Value::Bytes(membership.to_vec())]))
 }
 
-/// Takes a proof made by [`pack_proof`]: the claim is signed by the node itself, the membership by an owner,
-/// and the name lies within the membership's patterns or `also_allowed` says that the manifest lets this
-/// member serve it. A node's own name is claimed by that node alone, whatever anybody says.
+/// A claim, and the membership of the node that makes it, with good signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proven {
+    /// What is claimed.
+    pub claim: Claim,
+    /// Of the node that claims it.
+    pub membership: Membership,
+}
+
+/// Takes a proof made by [`pack_proof`]: the claim is signed by the node itself, the membership by an owner, and
+/// the claim holds.
 ///
 /// # Errors
-/// As [`accept_membership`]; `not-allowed` for a name outside of both.
+/// As [`accept_membership`] and [`Proven::holds`].
 pub fn accept_claim(
     trusted: &Trusted,
     proof: &[u8],
     now: u64,
     also_allowed: &dyn Fn(&Membership, &Name) -> bool,
-) -> Outcome<(Claim, Membership)> {
+) -> Outcome<Proven> {
     let (claim, membership) = unpack_proof(proof)?;
     let membership = open_membership(trusted, &membership, now)?.object;
     let claim = cose::open::<Claim>(&claim, &[membership.node], 1)?.object;
@@ -183,21 +195,37 @@ pub fn accept_claim(
         return Err(Fault::new(Code::BadObject, what));
     }
     check_mesh(ObjectKind::Claim, claim.mesh, trusted.mesh)?;
-    check_times(ObjectKind::Claim, claim.issued, claim.expires, now)?;
     if claim.label.as_deref().is_some_and(|label| !is_label(label)) {
         return Err(Fault::new(Code::BadObject, format!("claim of node {} has no proper label", claim.node)));
     }
-    let allowed = if claim.name.is_reserved() {
-        // Whoever else could claim it would be sent the requests of operators.
-        claim.name.node() == Some(claim.node)
-    } else {
-        membership.allows(&claim.name) || also_allowed(&membership, &claim.name)
-    };
-    if !allowed {
-        let what = format!("claim of {} by node {}, which may not serve it", claim.name, claim.node);
-        return Err(Fault::new(Code::NotAllowed, what).fix("let an owner admit the node with this name"));
+    let proven = Proven { claim, membership };
+    proven.holds(now, also_allowed)?;
+    Ok(proven)
+}
+
+impl Proven {
+    /// Judges what time and the manifest may change, under the root by which it was accepted: the name lies within the membership's
+    /// patterns, or `also_allowed` says that the manifest lets this member serve it. A node's own name is claimed by that node alone,
+    /// whatever anybody says.
+    ///
+    /// # Errors
+    /// `expired`; `not-allowed` for a name outside of both.
+    pub fn holds(&self, now: u64, also_allowed: &dyn Fn(&Membership, &Name) -> bool) -> Outcome<()> {
+        let Self { claim, membership } = self;
+        check_times(ObjectKind::Membership, membership.issued, membership.expires, now)?;
+        check_times(ObjectKind::Claim, claim.issued, claim.expires, now)?;
+        let allowed = if claim.name.is_reserved() {
+            // Whoever else could claim it would be sent the requests of operators.
+            claim.name.node() == Some(claim.node)
+        } else {
+            membership.allows(&claim.name) || also_allowed(membership, &claim.name)
+        };
+        if !allowed {
+            let what = format!("claim of {} by node {}, which may not serve it", claim.name, claim.node);
+            return Err(Fault::new(Code::NotAllowed, what).fix("let an owner admit the node with this name"));
+        }
+        Ok(())
     }
-    Ok((claim, membership))
 }
 
 fn next_root(current: Option<&Trusted>, bytes: &[u8], now: u64) -> Outcome<Trusted> {

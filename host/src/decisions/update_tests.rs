@@ -303,7 +303,7 @@ fn claims_are_signed_by_their_node_and_within_its_names() {
     let member = membership(|_| ());
     for name in ["a@fabric", "b@d"] {
         let taken = accept(&claim(name, |_| ()), 50, &member, 1).unwrap();
-        assert_eq!(taken, (claim(name, |_| ()), member.clone()));
+        assert_eq!(taken, Proven { claim: claim(name, |_| ()), membership: member.clone() });
     }
     let good = claim("a@fabric", |_| ());
     refuses(accept(&claim("a@d", |_| ()), 50, &member, 1), Code::NotAllowed, "a@d");
@@ -339,7 +339,12 @@ fn claims_are_signed_by_their_node_and_within_its_names() {
     // What the manifest allows counts too, and is asked with the verified membership.
     let proof = pack_proof(&signed(&claim("a@d", |_| ()), &[50]), &signed(&member, &[1])).unwrap();
     let by_tag = |member: &Membership, name: &Name| member.tags == ["edge"] && name.as_str() == "a@d";
-    assert!(accept_claim(&trusted, &proof, NOW, &by_tag).is_ok());
+    let proven = accept_claim(&trusted, &proof, NOW, &by_tag).unwrap();
+    // It is judged again without its signatures, by what may have changed.
+    assert_eq!(proven.holds(NOW, &by_tag), Ok(()));
+    refuses(proven.holds(NOW, &never), Code::NotAllowed, "a@d");
+    refuses(proven.holds(proven.claim.expires, &by_tag), Code::Expired, "claim");
+    refuses(proven.holds(proven.membership.expires, &by_tag), Code::Expired, "membership");
 }
 
 #[test]

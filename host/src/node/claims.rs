@@ -1,14 +1,16 @@
 //! Claims: those this node makes for the names it serves, and those of others that it has verified.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Identity;
+use crate::decisions::update::Proven;
 use crate::decisions::{cose, update};
 use crate::policy::routing;
 use crate::words::objects::rules::is_label;
 use crate::words::objects::{Claim, Manifest, Membership};
-use crate::words::{Code, Fault, Name, NodeId, Outcome};
+use crate::words::{Code, Digest, Fault, Name, NodeId, Outcome};
 
 /// Life of a claim. A node that vanishes without a word is forgotten after this at the latest.
 const LIFE_MS: u64 = 600_000;
@@ -19,16 +21,18 @@ const LEARNED_MOST: usize = 4_096;
 /// Largest proof that is looked at.
 const PROOF_MAX: usize = 12 << 10;
 
-/// The claims of other nodes that were verified here.
+/// The claims of other nodes that were verified here, and the serial of this node's own.
 #[derive(Default)]
 pub struct Claims {
+    /// Of the last claim that this node made.
+    serial: AtomicU64,
     learned: Mutex<BTreeMap<(Name, NodeId), Learned>>,
 }
 
 struct Learned {
-    serial: u64,
-    expires: u64,
-    label: Option<String>,
+    /// Of the proof, and the version of the root by which its signatures are good.
+    proof: (Digest, u64),
+    proven: Arc<Proven>,
 }
 
 /// What the checks of a claim need to know.
@@ -42,6 +46,20 @@ pub struct Rules<'a> {
 }
 
 impl Claims {
+    /// Makes the claim that this node serves a name. It counts more than all before it, also when the clock was set back.
+    pub fn make(&self, identity: &Identity, name: &Name, now: u64) -> Outcome<routing::Claim> {
+        let next = |last: u64| last.saturating_add(1).max(now);
+        let last = self.serial.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        let serial = next(last.unwrap_or_else(|last| last));
+        let expires = now.saturating_add(LIFE_MS);
+        let (mesh, node) = (identity.mesh, identity.id);
+        let label = name.is_reserved().then(|| identity.label.clone()).filter(|label| is_label(label));
+        let claim = Claim { mesh, node, name: name.clone(), label, serial, issued: now, expires };
+        let signed = cose::sign(&claim, &[&identity.key])?;
+        let proof = update::pack_proof(&signed, &identity.membership_signed)?;
+        Ok(routing::Claim { name: name.to_string(), node: node.to_string(), serial, expires, proof })
+    }
+
     /// Verifies a claim that routing presents and remembers it.
     pub fn learn(&self, claim: &routing::Claim, rules: &Rules<'_>) -> Outcome<()> {
         if claim.proof.len() > PROOF_MAX {
@@ -54,7 +72,13 @@ impl Claims {
         }
         let allowed =
             |membership: &Membership, name: &Name| manifest_allows(rules.manifest, membership, name);
-        let (proven, _) = update::accept_claim(rules.trusted, &claim.proof, rules.now, &allowed)?;
+        let proof = (Digest::of(&claim.proof), rules.trusted.root.version);
+        let accepted = match self.accepted(claim, proof) {
+            Some(known) => known.holds(rules.now, &allowed).map(|()| known),
+            None => update::accept_claim(rules.trusted, &claim.proof, rules.now, &allowed).map(Arc::new),
+        };
+        let accepted = accepted?;
+        let proven = &accepted.claim;
         let same = proven.name.as_str() == claim.name
             && proven.node.to_string() == claim.node
             && proven.serial == claim.serial
@@ -66,32 +90,41 @@ impl Claims {
             ));
         }
         let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.retain(|_, known| known.expires > rules.now);
-        let key = (proven.name, proven.node);
+        let key = (proven.name.clone(), proven.node);
+        if !learned.contains_key(&key) && learned.len() >= LEARNED_MOST {
+            learned.retain(|_, known| known.proven.claim.expires > rules.now);
+        }
         if !learned.contains_key(&key) && learned.len() >= LEARNED_MOST {
             return Err(Fault::new(
                 Code::Busy,
                 format!("{LEARNED_MOST} claims are known; no more are taken"),
             ));
         }
-        let known = learned.entry(key).or_insert(Learned { serial: 0, expires: 0, label: None });
-        if proven.serial >= known.serial {
-            *known = Learned { serial: proven.serial, expires: proven.expires, label: proven.label };
+        let known = learned.entry(key).or_insert_with(|| Learned { proof, proven: accepted.clone() });
+        if proven.serial >= known.proven.claim.serial {
+            *known = Learned { proof, proven: accepted };
         }
         Ok(())
+    }
+
+    /// The claim as it was verified before, by the same root: a routing policy that starts presents all that it is told again.
+    fn accepted(&self, claim: &routing::Claim, proof: (Digest, u64)) -> Option<Arc<Proven>> {
+        let key = (claim.name.parse().ok()?, claim.node.parse().ok()?);
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.get(&key).filter(|known| known.proof == proof).map(|known| known.proven.clone())
     }
 
     /// Whether this node has a verified, unexpired claim that the other serves the name.
     pub fn holds(&self, name: &Name, node: &NodeId, now: u64) -> bool {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.get(&(name.clone(), *node)).is_some_and(|known| known.expires > now)
+        learned.get(&(name.clone(), *node)).is_some_and(|known| known.proven.claim.expires > now)
     }
 
     /// The serial of the newest claim of the other for the name.
     pub fn serial(&self, name: &Name, node: &NodeId, now: u64) -> Option<u64> {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = learned.get(&(name.clone(), *node)).filter(|known| known.expires > now)?;
-        Some(known.serial)
+        let known = &learned.get(&(name.clone(), *node))?.proven.claim;
+        (known.expires > now).then_some(known.serial)
     }
 
     /// Forgets the claims of some nodes.
@@ -103,14 +136,16 @@ impl Claims {
     /// The nodes that claim their own names, and what they call themselves.
     pub fn nodes(&self, now: u64) -> Vec<(NodeId, Option<String>)> {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = learned.iter().filter(|((name, _), known)| name.is_reserved() && known.expires > now);
-        own.map(|((_, node), known)| (*node, known.label.clone())).collect()
+        let claims = learned.values().map(|known| &known.proven.claim);
+        let own = claims.filter(|claim| claim.name.is_reserved() && claim.expires > now);
+        own.map(|claim| (claim.node, claim.label.clone())).collect()
     }
 
     /// The names that others claim, each once.
     pub fn names(&self, now: u64) -> BTreeSet<Name> {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        learned.iter().filter(|(_, known)| known.expires > now).map(|((name, _), _)| name.clone()).collect()
+        let claims = learned.values().map(|known| &known.proven.claim);
+        claims.filter(|claim| claim.expires > now).map(|claim| claim.name.clone()).collect()
     }
 }
 
@@ -123,14 +158,91 @@ fn manifest_allows(manifest: &Manifest, membership: &Membership, name: &Name) ->
     })
 }
 
-/// Makes the claim that this node serves a name.
-pub fn make(identity: &Identity, name: &Name, now: u64) -> Outcome<routing::Claim> {
-    let expires = now.saturating_add(LIFE_MS);
-    let node = identity.id;
-    let label = name.is_reserved().then(|| identity.label.clone()).filter(|label| is_label(label));
-    let mesh = identity.mesh;
-    let claim = Claim { mesh, node, name: name.clone(), label, serial: now, issued: now, expires };
-    let signed = cose::sign(&claim, &[&identity.key])?;
-    let proof = update::pack_proof(&signed, &identity.membership_signed)?;
-    Ok(routing::Claim { name: name.to_string(), node: node.to_string(), serial: now, expires, proof })
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::objects::rules::tests::plugin;
+    use crate::words::objects::{Kind, Root};
+    use crate::words::{MeshId, Trust};
+
+    const NOW: u64 = 1_800_000_000_000;
+
+    fn key(seed: u8) -> ed25519_dalek::SigningKey {
+        ed25519_dalek::SigningKey::from_bytes(&[seed; 32])
+    }
+
+    /// A mesh of owner 1; its second root revokes node 50 when that is said.
+    fn trusted(version: u64, revoked: &[u8], first: Option<&update::Trusted>) -> update::Trusted {
+        let root = Root {
+            version,
+            mesh: first.map(|first| first.mesh),
+            nonce: [5; 16],
+            label: "home".into(),
+            created: NOW,
+            expires: NOW + LIFE_MS,
+            owners: vec![cose::node_id(&key(1))],
+            threshold: 1,
+            operators: Vec::new(),
+            revoked: revoked.iter().map(|seed| cose::node_id(&key(*seed))).collect(),
+        };
+        update::accept_root(first, &cose::sign(&root, &[&key(1)]).unwrap(), NOW).unwrap()
+    }
+
+    /// Node 50, with a membership that lets it serve nothing by itself.
+    fn identity(mesh: MeshId) -> Identity {
+        let id = cose::node_id(&key(50));
+        let (trust, tags, names) = (Trust::Trusted, vec!["edge".into()], Vec::new());
+        let (issued, expires) = (NOW, NOW + LIFE_MS);
+        let membership = Membership { mesh, node: id, trust, tags, names, issued, expires, serial: 1 };
+        let membership_signed = cose::sign(&membership, &[&key(1)]).unwrap();
+        let (label, boot, random) = ("n50".to_owned(), 1, 1);
+        Identity { id, key: key(50), label, membership, membership_signed, mesh, boot, random }
+    }
+
+    /// Has `x@d` on nodes with the tag.
+    fn manifest(mesh: MeshId, tag: &str) -> Manifest {
+        let mut plugin = plugin("skill/x", Kind::Skill, &["x@d"]);
+        plugin.on.tags = vec![tag.into()];
+        let (strangers, probation_ms) = (Trust::Basic, 0);
+        let plugins = vec![plugin];
+        Manifest { mesh, version: 1, created: NOW, expires: NOW + 1, strangers, probation_ms, plugins }
+    }
+
+    #[test]
+    fn what_was_verified_is_judged_again_by_what_has_changed() {
+        let first = trusted(1, &[], None);
+        let (node, name) = (identity(first.mesh), "x@d".parse().unwrap());
+        let (edge, core) = (manifest(first.mesh, "edge"), manifest(first.mesh, "core"));
+        let rules = |trusted, manifest, now| Rules { trusted, manifest, now };
+        let claims = Claims::default();
+        let claim = claims.make(&node, &name, NOW).unwrap();
+        let refused = |claim: &routing::Claim, rules: Rules<'_>| {
+            claims.learn(claim, &rules).map_err(|fault| fault.code).unwrap_err()
+        };
+        assert_eq!(refused(&claim, rules(&first, &core, NOW)), Code::NotAllowed);
+        for _ in 0..2 {
+            claims.learn(&claim, &rules(&first, &edge, NOW)).unwrap();
+            assert!(claims.holds(&name, &node.id, NOW));
+        }
+        assert_eq!(refused(&claim, rules(&first, &core, NOW)), Code::NotAllowed);
+        assert_eq!(refused(&claim, rules(&first, &edge, claim.expires)), Code::Expired);
+        let other = routing::Claim { serial: claim.serial + 1, ..claim.clone() };
+        assert_eq!(refused(&other, rules(&first, &edge, NOW)), Code::BadObject);
+        let mut altered = claim.clone();
+        *altered.proof.last_mut().unwrap() ^= 1;
+        assert_eq!(refused(&altered, rules(&first, &edge, NOW)), Code::BadSignature);
+        // Another root: the signatures count anew.
+        let second = trusted(2, &[50], Some(&first));
+        assert_eq!(refused(&claim, rules(&second, &edge, NOW)), Code::UnknownKey);
+    }
+
+    #[test]
+    fn a_claim_counts_more_than_those_before_also_when_the_clock_was_set_back() {
+        let first = trusted(1, &[], None);
+        let (node, name) = (identity(first.mesh), "x@d".parse().unwrap());
+        let claims = Claims::default();
+        let serials =
+            [NOW, NOW, NOW - 60_000, NOW + 5].map(|now| claims.make(&node, &name, now).unwrap().serial);
+        assert_eq!(serials, [NOW, NOW + 1, NOW + 2, NOW + 5]);
+    }
 }

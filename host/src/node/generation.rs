@@ -284,7 +284,12 @@ pub(super) async fn prepare(node: &Node, manifest: &Manifest) -> Outcome<(Vec<(P
     for entry in mine {
         let same = old.plugins.get(&entry.slot).filter(|installed| same_code(&installed.entry, entry));
         let ready = match same {
-            Some(installed) => Prepared::Unchanged(installed.clone()),
+            Some(installed) => {
+                if installed.entry.probe != entry.probe {
+                    probed(node, entry, &installed.runs).await?;
+                }
+                Prepared::Unchanged(installed.clone())
+            }
             None => {
                 if !node.blobs.has(&entry.component) {
                     fetch_component(node, entry).await?;
@@ -333,16 +338,14 @@ async fn prepare_plugin(node: &Node, entry: &Plugin) -> Outcome<Prepared> {
         Kind::Skill => {
             let plugin = workload_plugin(node, entry)?;
             let workload = Workload::prepare(engines, code.clone(), plugin, instances, exports).await?;
-            let (node, entry, asked) = (node.clone(), entry.clone(), workload.clone());
-            among_calls(async move { probe::skill(&node, &entry, &asked).await }).await?;
+            probed(node, entry, &Runs::Skill(workload.clone())).await?;
             Ok(Prepared::Skill(code, workload))
         }
         Kind::Gateway => {
             let plugin = workload_plugin(node, entry)?;
             let handler = preflight::handler(&entry.slot, engine, component)?;
             let gateway = Gateway::prepare(engines, code.clone(), plugin, instances, handler).await?;
-            let (entry, asked) = (entry.clone(), gateway.clone());
-            among_calls(async move { probe::gateway(&entry, &asked).await }).await?;
+            probed(node, entry, &Runs::Gateway(gateway.clone())).await?;
             Ok(Prepared::Gateway(code, gateway))
         }
         Kind::Discovery | Kind::Admission | Kind::Routing | Kind::Sync => {
@@ -351,6 +354,12 @@ async fn prepare_plugin(node: &Node, entry: &Plugin) -> Outcome<Prepared> {
             Ok(Prepared::Policy(code, program))
         }
     }
+}
+
+/// Asks the probe of an entry of what is to run by it.
+async fn probed(node: &Node, entry: &Plugin, runs: &Runs) -> Outcome<()> {
+    let (node, entry, runs) = (node.clone(), entry.clone(), runs.clone());
+    among_calls(async move { probe::ask(&node, &entry, &runs).await }).await
 }
 
 /// The code of a plugin, compiled if it is not yet.

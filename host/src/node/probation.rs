@@ -150,7 +150,7 @@ async fn watch(node: Node, watched: OnProbation, mut before: BTreeMap<String, Be
         for (slot, before) in &mut before {
             let Some(installed) = generation.plugins.get(slot) else { continue };
             if probes && !over {
-                before.probes_failed = match probe::installed(&node, installed).await {
+                before.probes_failed = match probe::ask(&node, &installed.entry, &installed.runs).await {
                     Ok(()) => 0,
                     Err(fault) => {
                         node.log.host(Level::Warn, &fault.to_string());

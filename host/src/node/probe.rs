@@ -6,7 +6,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 
 use super::Node;
-use super::generation::{Installed, Runs};
+use super::generation::Runs;
 use crate::clock;
 use crate::decisions::rights::Rights;
 use crate::wasm::gateway::Gateway;
@@ -20,17 +20,17 @@ const PROBE_MS: u64 = 5_000;
 /// CBOR of an empty list: a probe has no arguments.
 const NOTHING: &[u8] = &[0x80];
 
-/// Asks a plugin of the generation in force; one without a probe is well.
-pub(super) async fn installed(node: &Node, installed: &Installed) -> Outcome<()> {
-    match &installed.runs {
-        Runs::Skill(workload) => skill(node, &installed.entry, workload).await,
-        Runs::Gateway(gateway) => self::gateway(&installed.entry, gateway).await,
+/// Asks what is to run, or runs, by an entry; one without a probe is well.
+pub(super) async fn ask(node: &Node, entry: &Plugin, runs: &Runs) -> Outcome<()> {
+    match runs {
+        Runs::Skill(workload) => skill(node, entry, workload).await,
+        Runs::Gateway(gateway) => self::gateway(entry, gateway).await,
         Runs::Policy(_) => Ok(()),
     }
 }
 
 /// Calls the function that is a skill's probe. Whatever it answers but an error is well.
-pub(super) async fn skill(node: &Node, entry: &Plugin, workload: &Arc<Workload>) -> Outcome<()> {
+async fn skill(node: &Node, entry: &Plugin, workload: &Arc<Workload>) -> Outcome<()> {
     let Some(function) = &entry.probe else { return Ok(()) };
     let request = workload::Request {
         function,
@@ -46,7 +46,7 @@ pub(super) async fn skill(node: &Node, entry: &Plugin, workload: &Arc<Workload>)
 }
 
 /// Asks for the path that is a gateway's probe. A status below 500 is well.
-pub(super) async fn gateway(entry: &Plugin, gateway: &Arc<Gateway>) -> Outcome<()> {
+async fn gateway(entry: &Plugin, gateway: &Arc<Gateway>) -> Outcome<()> {
     let Some(path) = &entry.probe else { return Ok(()) };
     let uri = format!("http://probe.invalid{path}");
     let body = Empty::new().map_err(|never| match never {}).boxed_unsync();

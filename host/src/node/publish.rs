@@ -20,7 +20,8 @@ use super::slots::{self, AnySlot, Seated};
 use super::{Node, NodeInner};
 use crate::clock;
 use crate::log::Level;
-use crate::policy::slot::{Heritage, Ready};
+use crate::policy::slot::Heritage;
+use crate::policy::succession::{self, Ready};
 use crate::store::current::Current;
 use crate::wasm::succession::HandedOver;
 use crate::words::Outcome;
@@ -69,6 +70,11 @@ impl Staged {
                 return Err(fault);
             }
         }
+        // The first have waited for the last.
+        if !staged.ready.iter().all(|(_, ready)| ready.is_awaited()) {
+            staged.abandon(node).await;
+            return Err(succession::late());
+        }
         let (applied, old) = (&mut staged.applied, &staged.old);
         applied.removed =
             old.plugins.keys().filter(|slot| !staged.plugins.contains_key(*slot)).cloned().collect();
@@ -80,6 +86,9 @@ impl Staged {
         let before = self.old.plugins.get(&slot);
         let applied = &mut self.applied;
         match (&ready, before) {
+            (Prepared::Unchanged(installed), _) if installed.entry != entry => {
+                applied.adjusted.push(slot.clone());
+            }
             (Prepared::Unchanged(_), _) => applied.unchanged.push(slot.clone()),
             (_, Some(_)) => applied.changed.push(slot.clone()),
             (_, None) => applied.added.push(slot.clone()),
@@ -160,10 +169,16 @@ impl Staged {
     /// Puts everything in its place: in a task, at the priority of the calls that wait for it, and to the end whoever waits.
     pub(super) async fn publish(self, node: &Node, current: &Current) -> Applied {
         let (node, current) = (node.clone(), current.clone());
-        changes::among_calls(async move { self.publish_here(&node, &current).await }).await
+        let (applied, old) =
+            changes::among_calls(async move { self.publish_here(&node, &current).await }).await;
+        // Here, where nobody waits for it.
+        drop(old);
+        applied
     }
 
-    async fn publish_here(self, node: &Node, current: &Current) -> Applied {
+    /// Also answers the instances of policies that have lost their slots.
+    async fn publish_here(self, node: &Node, current: &Current) -> (Applied, Vec<Box<dyn Send>>) {
+        let mut replaced = Vec::new();
         let Self { manifest, old, plugins, ready, held, mut applied, .. } = self;
         let retired = retired(&old, &plugins);
         let mut generation = Generation::new(applied.to, Some(Arc::new(manifest)), plugins);
@@ -184,7 +199,10 @@ impl Staged {
         applied.publish_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
         for (slot, ready) in ready {
             match ready.go().await {
-                Ok(handed) => applied.events += handed.events as u64,
+                Ok(handed) => {
+                    applied.events += handed.events as u64;
+                    replaced.extend(handed.old);
+                }
                 Err(fault) => {
                     node.log.host(Level::Error, &format!("{slot}: the version before goes on: {fault}"))
                 }
@@ -201,7 +219,7 @@ impl Staged {
         node.spread.tells(applied.to, applied.claim);
         applied.probation = probation::begin(node, current, &applied);
         drain::begin(node, old, retired, applied.clone());
-        applied
+        (applied, replaced)
     }
 }
 

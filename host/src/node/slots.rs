@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::changes;
-use super::claims;
+use super::claims::RENEW_MS;
 use super::effects::{Base, CarryAdmission, CarryDiscovery, CarryRouting};
 use super::generation::{Generation, Installed, Runs};
 use super::sync::CarrySync;
@@ -16,7 +16,8 @@ use crate::policy::discovery::{self, Discovery};
 use crate::policy::machine::Program;
 use crate::policy::recorder::Recorder;
 use crate::policy::routing::{self, Routing};
-use crate::policy::slot::{Health, Heritage, Ready, Slot, Successor};
+use crate::policy::slot::{Health, Heritage, Slot, Successor};
+use crate::policy::succession::Ready;
 use crate::policy::sync::Sync;
 use crate::policy::types::{BaseEvent, Message};
 use crate::words::objects::{Kind, Plugin};
@@ -141,23 +142,23 @@ pub async fn tell_serving(node: &NodeInner, old: &Generation, new: &Generation) 
     for name in gone {
         report(node, routing.tell(routing::Event::Withdrawn(name.to_string())).await);
     }
-    let serial = serve_all(node, new).await;
+    let knows = old.routing.as_ref().is_some_and(|before| before.is(routing));
+    let new = new.skills.keys().filter(|name| !(knows && old.skills.contains_key(*name)));
+    let serial = serve(node, routing, new.cloned().collect()).await;
     // Whoever put the generation in force calls its names next.
     routing.reached().await;
     serial
 }
 
-/// Makes claims for all names that this node serves, and hands them to routing. Returns the serial of that for its own name.
-async fn serve_all(node: &NodeInner, generation: &Generation) -> Option<u64> {
-    let routing = generation.routing.as_ref()?;
-    let mut names: Vec<_> = generation.skills.keys().cloned().collect();
+/// Makes claims for names that this node serves and for its own name, and hands them to routing. Returns the serial of the latter.
+async fn serve(node: &NodeInner, routing: &Slot<Routing>, mut names: Vec<Name>) -> Option<u64> {
     // Its own name is carried like any other, so that operators reach it from anywhere.
     let own = Name::of_node(&node.identity.id);
     names.push(own.clone());
     names.sort();
     let mut serial = None;
     for name in names {
-        let claim = claims::make(&node.identity, &name, clock::now_ms());
+        let claim = node.claims.make(&node.identity, &name, clock::now_ms());
         match claim {
             Ok(claim) => {
                 if name == own {
@@ -191,11 +192,14 @@ pub async fn tell_hints(node: &NodeInner, old: &Generation, new: &Generation) {
 
 /// Renews the claims of this node for as long as it runs.
 pub async fn renew_claims(node: Node) {
-    let mut renew = tokio::time::interval(Duration::from_millis(claims::RENEW_MS));
+    let mut renew = tokio::time::interval(Duration::from_millis(RENEW_MS));
     renew.tick().await;
     loop {
         renew.tick().await;
-        serve_all(&node, &node.generation.load_full()).await;
+        let generation = node.generation.load_full();
+        if let Some(routing) = &generation.routing {
+            serve(&node, routing, generation.skills.keys().cloned().collect()).await;
+        }
     }
 }
 

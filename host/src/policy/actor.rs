@@ -139,9 +139,7 @@ impl<K: Kind> Actor<K> {
                     Some(Input::Reached(sender)) => {
                         let _ = sender.send(());
                     }
-                    Some(Input::Succeed(successor, answer)) => {
-                        self.succeed(*successor, answer, &inputs).await;
-                    }
+                    Some(Input::Succeed(answer)) => self.succeed(answer, &inputs).await,
                     Some(Input::Record(with, done)) => {
                         let (recorder, carry) = *with;
                         let _ = done.send(self.record(recorder, carry));

@@ -14,7 +14,7 @@ pub mod replay;
 pub mod routing;
 pub mod shadow;
 pub mod slot;
-mod succession;
+pub mod succession;
 pub mod sync;
 
 /// Types and base events shared by all kinds: `wit/policy.wit`.

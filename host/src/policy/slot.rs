@@ -14,6 +14,7 @@ use super::Kind;
 use super::actor::Actor;
 use super::machine::{Machine, Program};
 use super::recorder::Recorder;
+use super::succession::{Basis, Ready};
 use super::types::{Message, Setup, State};
 use crate::log::Level;
 use crate::words::objects::Handover;
@@ -25,8 +26,6 @@ const QUEUE_EVENTS: usize = 1_024;
 const QUEUE_BYTES: usize = 4 << 20;
 /// How long a full queue may hold up a channel before the channel is reset.
 pub const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
-/// How long a new version that has started waits for its turn: what is written to the disk meanwhile is small.
-pub(super) const GO_PATIENCE: Duration = Duration::from_secs(10);
 /// Largest message. Leaves room for framing within 64 KiB.
 pub const MESSAGE_MAX: usize = 60 << 10;
 /// Answers to effects that wait to be handed to a policy, where its kind says nothing else.
@@ -93,7 +92,7 @@ pub(super) enum Input<K: Kind> {
     Failed,
     /// Somebody wants to know that all before it was handled.
     Reached(oneshot::Sender<()>),
-    Succeed(Box<Successor<K>>, Answer),
+    Succeed(Answer<K>),
     Record(Box<(Recorder, Box<dyn Carry<K>>)>, oneshot::Sender<Outcome<()>>),
     Stop(oneshot::Sender<()>),
 }
@@ -117,36 +116,17 @@ pub enum Heritage {
     Own(Option<State>),
 }
 
-/// Who waits for a successor: hears whether it can start, and says whether it is to.
-pub(super) type Answer = oneshot::Sender<Outcome<(oneshot::Sender<()>, oneshot::Receiver<Handed>)>>;
-
-/// A successor that has started beside the instance that has the slot, and knows everything that is known. Dropping it leaves
-/// everything as it was.
-#[derive(Debug)]
-pub struct Ready {
-    go: oneshot::Sender<()>,
-    done: oneshot::Receiver<Handed>,
-}
-
-impl Ready {
-    /// Gives it the slot.
-    ///
-    /// # Errors
-    /// `busy` when the slot has waited 10 s and gone on without it.
-    pub async fn go(self) -> Outcome<Handed> {
-        let late = || Fault::new(Code::Busy, "the slot did not wait any longer for its new version");
-        self.go.send(()).map_err(|()| late())?;
-        self.done.await.map_err(|_| late())
-    }
-}
+/// Who brings a successor: hears what it starts from, while the actor waits for it.
+pub(super) type Answer<K> = oneshot::Sender<Basis<K>>;
 
 /// What became of a slot that was taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handed {
     /// Whether the new instance started from a state.
     pub state: bool,
     /// Events that waited meanwhile and are for the new instance.
     pub events: usize,
+    /// The instance that had the slot. Whoever drops it takes its memory away from the process, which stops all threads for a moment.
+    pub old: Option<Box<dyn Send>>,
 }
 
 /// The seat of the instance: taken for one call at a time.
@@ -186,6 +166,11 @@ impl<K: Kind> Slot<K> {
             .spawn(move || runtime.block_on(actor.run(effects, receiver)))
             .map_err(|error| Fault::io("cannot start a policy thread", &error))?;
         Ok(Self { inputs, bytes: Arc::new(Semaphore::new(QUEUE_BYTES)), seat })
+    }
+
+    /// Whether both are one: it has been told what the other was told.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.seat, &other.seat)
     }
 
     /// Queues an event; waits at most [`QUEUE_PATIENCE`] for room.
@@ -233,16 +218,16 @@ impl<K: Kind> Slot<K> {
         answer
     }
 
-    /// Starts another version beside the instance that has the slot, which goes on answering questions until [`Ready::go`]; events wait
-    /// from now on. On an error everything is as it was.
+    /// Starts another version here, beside the instance that has the slot, which goes on answering questions until [`Ready::go`];
+    /// events wait from now on. On an error everything is as it was.
     ///
     /// # Errors
     /// What the new version's start says: `init-failed`, `trap` and the limits; `busy` when the slot does not get to it.
     pub async fn succeed(&self, successor: Successor<K>) -> Outcome<Ready> {
         let (sender, receiver) = oneshot::channel();
-        self.queue(Input::Succeed(Box::new(successor), sender)).await?;
-        let (go, done) = receiver.await.unwrap_or_else(|_| Err(gone::<K>()))?;
-        Ok(Ready { go, done })
+        self.queue(Input::Succeed(sender)).await?;
+        let basis = receiver.await.map_err(|_| gone::<K>())?;
+        successor.start(basis)
     }
 
     /// Puts a fresh instance of the same component in the place of this one, with its state, and records all its calls. On an error

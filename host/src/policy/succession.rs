@@ -1,18 +1,35 @@
 //! How another version takes a policy's slot: it starts beside the instance that has it, from that one's state, is told all facts, and
 //! only then takes the seat. Questions are answered all the time, by the one or the other; events wait and are for whoever has the
 //! seat then. Until it takes the seat nothing that it wants is carried out.
+//!
+//! It starts on the thread of whoever brings it, which takes its time; the actor only waits.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Kind;
 use super::actor::{Actor, brief, first_start};
 use super::machine::{Machine, Program};
 use super::recorder::Recorder;
-use super::slot::{Answer, Carry, GO_PATIENCE, Handed, Heritage, Input, Successor};
+use super::slot::{Answer, Carry, Handed, Heritage, Input, Successor};
 use super::types::State;
+use super::{FactKey, Kind};
 use crate::words::objects::Handover;
 use crate::words::recording::Why;
 use crate::words::{Code, Fault, Outcome};
+
+/// How long a slot waits for its new version to start and to have its turn, with all the others of the change.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the instance that has a slot leaves to the one after it, for which it waits.
+pub(super) struct Basis<K: Kind> {
+    facts: BTreeMap<FactKey, K::Event>,
+    state: Option<State>,
+    next: oneshot::Sender<Next<K>>,
+    go: oneshot::Sender<()>,
+    done: oneshot::Receiver<Handed>,
+}
 
 /// An instance that has started and does not have the slot yet.
 pub(super) struct Next<K: Kind> {
@@ -27,46 +44,63 @@ pub(super) struct Next<K: Kind> {
     keeps_timers: bool,
 }
 
-impl<K: Kind> Actor<K> {
-    /// Starts another version beside this one, and gives it the slot when whoever brought it says so.
-    pub(super) async fn succeed(
-        &mut self,
-        successor: Successor<K>,
-        answer: Answer,
-        inputs: &mpsc::Receiver<Input<K>>,
-    ) {
-        self.save();
-        let Successor { program, carry, heritage } = successor;
-        let next = match self.prepare(program, carry, heritage, None) {
-            Ok(next) => next,
-            Err(fault) => return drop(answer.send(Err(fault))),
-        };
-        let (go, begin) = oneshot::channel();
-        let (done, handed) = oneshot::channel();
-        if answer.send(Ok((go, handed))).is_err() {
-            return;
-        }
-        if let Ok(Ok(())) = tokio::time::timeout(GO_PATIENCE, begin).await {
-            let outcome = Handed { state: next.state.is_some(), events: inputs.len() };
-            let old = self.seat_next(next);
-            let _ = done.send(outcome);
-            // Last, and here: taking memory away from a process stops all of its threads for a moment.
-            drop(old);
-        }
+/// A successor that has started beside the instance that has the slot, and knows everything that is known. Dropping it leaves
+/// everything as it was.
+pub struct Ready {
+    go: oneshot::Sender<()>,
+    done: oneshot::Receiver<Handed>,
+}
+
+impl Ready {
+    /// Whether the slot still waits for it.
+    pub fn is_awaited(&self) -> bool {
+        !self.go.is_closed()
     }
 
+    /// Gives it the slot.
+    ///
+    /// # Errors
+    /// `busy` when the slot has waited 30 s and gone on without it.
+    pub async fn go(self) -> Outcome<Handed> {
+        self.go.send(()).map_err(|()| late())?;
+        self.done.await.map_err(|_| late())
+    }
+}
+
+/// The slot has gone on without its new version.
+pub fn late() -> Fault {
+    Fault::new(
+        Code::Busy,
+        format!("the slot did not wait longer than {} s for its new version", PATIENCE.as_secs()),
+    )
+    .fix("apply again when the node has less to do")
+}
+
+impl<K: Kind> Successor<K> {
+    /// Starts it on the thread of whoever brought it.
+    pub(super) fn start(self, basis: Basis<K>) -> Outcome<Ready> {
+        let Self { program, carry, heritage } = self;
+        let Basis { facts, state, next, go, done } = basis;
+        let started = Next::start(program, carry, heritage, state, &facts, None)?;
+        next.send(started).map_err(|_| late())?;
+        Ok(Ready { go, done })
+    }
+}
+
+impl<K: Kind> Next<K> {
     /// Starts an instance and tells it everything that is known, while another one has the slot.
-    fn prepare(
-        &mut self,
+    fn start(
         program: Program,
         mut carry: Box<dyn Carry<K>>,
         heritage: Heritage,
+        state: Option<State>,
+        facts: &BTreeMap<FactKey, K::Event>,
         recorder: Option<&Recorder>,
-    ) -> Outcome<Next<K>> {
+    ) -> Outcome<Self> {
         let keeps_timers = matches!(heritage, Heritage::Handover(_));
         let (state, required) = match heritage {
             Heritage::Handover(Handover::None) => (None, false),
-            Heritage::Handover(handover) => (self.state.clone(), handover == Handover::Required),
+            Heritage::Handover(handover) => (state, handover == Handover::Required),
             Heritage::Own(state) => (state, false),
         };
         let given = state.clone();
@@ -80,8 +114,31 @@ impl<K: Kind> Actor<K> {
         let state = given.filter(|_| taken);
         let keeps_timers = keeps_timers && state.is_some();
         let mut turns = vec![effects];
-        brief(&mut *carry, &self.facts, &mut machine, &mut turns)?;
-        Ok(Next { program, carry, machine, turns, state, keeps_timers })
+        brief(&mut *carry, facts, &mut machine, &mut turns)?;
+        Ok(Self { program, carry, machine, turns, state, keeps_timers })
+    }
+}
+
+impl<K: Kind> Actor<K> {
+    /// Waits while another version starts beside this one, and gives it the slot when whoever brought it says so.
+    pub(super) async fn succeed(&mut self, answer: Answer<K>, inputs: &mpsc::Receiver<Input<K>>) {
+        self.save();
+        let (next, started) = oneshot::channel();
+        let (go, begin) = oneshot::channel();
+        let (done, handed) = oneshot::channel();
+        let (facts, state) = (self.facts.clone(), self.state.clone());
+        if answer.send(Basis { facts, state, next, go, done: handed }).is_err() {
+            return;
+        }
+        let begun = async {
+            let next = started.await.ok()?;
+            begin.await.ok().map(|()| next)
+        };
+        if let Ok(Some(next)) = tokio::time::timeout(PATIENCE, begun).await {
+            let (state, events) = (next.state.is_some(), inputs.len());
+            let old = self.seat_next(next).map(|old| Box::new(old) as Box<dyn Send>);
+            let _ = done.send(Handed { state, events, old });
+        }
     }
 
     /// Gives the seat to an instance that has started; returns the one that had it.
@@ -121,7 +178,8 @@ impl<K: Kind> Actor<K> {
         }
         // Not without its state: what ran until now could start with it.
         let heritage = Heritage::Handover(Handover::Required);
-        let next = self.prepare(self.program.clone(), carry, heritage, Some(&recorder))?;
+        let (program, state) = (self.program.clone(), self.state.clone());
+        let next = Next::start(program, carry, heritage, state, &self.facts, Some(&recorder))?;
         drop(self.seat_next(next));
         self.recorder = Some(recorder);
         Ok(())

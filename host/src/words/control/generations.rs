@@ -19,6 +19,9 @@ pub struct Applied {
     pub changed: Vec<String>,
     /// Slots that are gone.
     pub removed: Vec<String>,
+    /// Slots that go on by another entry: other names, other times, others who may call.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub adjusted: Vec<String>,
     /// Slots that go on untouched.
     pub unchanged: Vec<String>,
     /// Slots whose swap ended.
@@ -61,6 +64,13 @@ pub struct OnProbation {
     pub until: u64,
     /// Whether somebody has to confirm before then that the node can still be reached; otherwise the one before comes back.
     pub confirm: bool,
+}
+
+impl OnProbation {
+    /// Seconds until it is settled, from Unix ms.
+    pub fn left(&self, now: u64) -> u64 {
+        self.until.saturating_sub(now).div_ceil(1_000)
+    }
 }
 
 /// One generation that is kept.
