@@ -164,8 +164,9 @@ impl Book {
 
 /// Cuts to the limit and takes out what is no text, so that no plugin can move a terminal's cursor, fake a line or turn one around.
 pub fn clean(text: &str) -> String {
-    let mut line = String::new();
-    for char in text.trim_end().chars() {
+    let text = text.trim_end();
+    let mut line = String::with_capacity(text.len().min(LINE_MAX));
+    for char in text.chars() {
         let char = if is_text(char) { char } else { '\u{FFFD}' };
         if line.len() + char.len_utf8() > LINE_MAX {
             break;

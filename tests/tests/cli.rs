@@ -200,7 +200,19 @@ fn exit_codes_are_the_documented_ones() {
         let outcome = n1.cli(wrong);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (2, ""), "{wrong:?}: {outcome:#?}");
         assert!(!outcome.stderr.is_empty());
+        // Also where what is wrong comes before what says how to tell it.
+        let outcome = n1.cli([wrong, &["--output=json"]].concat());
+        if wrong[0] != "-o" {
+            let error: Value = serde_json::from_str(&outcome.stderr).expect(&outcome.stderr);
+            assert_eq!((outcome.code, &error["error"]["code"]), (2, &json!("usage")), "{wrong:?}: {error}");
+            assert!(error["error"]["fix"].as_str().unwrap().contains("midplane"), "{error}");
+        }
     }
+    let outcome = n1.cli(["call", "no-name", "f"]);
+    assert!(outcome.stderr.contains("for example math1@fabric"), "{}", outcome.stderr);
+    let readme = root().join("README.md");
+    let said = n1.cli(["apply", readme.to_str().unwrap()]);
+    assert!(said.fails(3, "bad-object").contains("README.md is no signed manifest"), "{said:#?}");
 }
 
 #[test]
@@ -256,6 +268,26 @@ fn a_cluster_says_when_it_is_ready_and_ends_with_its_nodes() {
     for node in ready["nodes"].as_array().unwrap() {
         assert!(!runs(node["pid"].as_u64().unwrap()), "{node} outlives its cluster");
     }
+}
+
+#[test]
+fn nodes_end_with_a_cluster_that_is_killed() {
+    let mesh = Mesh::of([]);
+    component("skill/math1");
+    let mut command = midplane(["-o", "json", "cluster", "2"]);
+    command.arg(root().join("manifests/two-peers.toml")).arg("--dir").arg(mesh.path("cluster"));
+    let mut cluster = Process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+    let stdout = cluster.child().stdout.take().unwrap();
+    let ready = Value::deserialize(&mut serde_json::Deserializer::from_reader(stdout)).unwrap();
+    cluster.kill();
+    eventually(PATIENCE, || {
+        let left =
+            ready["nodes"].as_array().unwrap().iter().filter(|node| runs(node["pid"].as_u64().unwrap()));
+        match left.count() {
+            0 => Ok(()),
+            left => Err(format!("{left} of {ready} run on")),
+        }
+    });
 }
 
 #[test]

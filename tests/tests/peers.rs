@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use midplane::words::hello::Greeting;
 use midplane_tests::forge::{self, block_on};
 use midplane_tests::relay::Relay;
-use midplane_tests::{Manifest, Mesh, Node, PATIENCE, eventually};
+use midplane_tests::{Manifest, Mesh, Node, PATIENCE, component, eventually};
 use serde_json::Value;
 
 /// An answer that needs nobody else comes within this, process start included.
@@ -229,6 +229,18 @@ fn an_unknown_name_is_answered_at_once_with_what_is_near() {
         );
         assert_eq!(outcome.fails(4, "no-route"), expect);
     }
+}
+
+#[test]
+fn a_node_whose_manifest_has_no_discovery_says_that_nobody_dials() {
+    let mesh = Mesh::of(["n1"]);
+    let [n1] = mesh.nodes();
+    n1.start(&["--peer", "127.0.0.1:9"]);
+    let manifest =
+        Manifest::empty().plugin("skill/math1", "skill", &component("skill/math1"), "names = [\"x@d\"]");
+    mesh.apply(&manifest, &[n1]);
+    let status = n1.cli(["status"]).ok();
+    assert!(status.contains("warning     nobody dials the 1 peer"), "{status}");
 }
 
 #[test]

@@ -137,6 +137,13 @@ fn a_probe_that_fails_keeps_a_version_from_serving_one_call() {
         assert_eq!(n1.call("x@fabric", "run", &[]).ok(), "1\n");
     }
     assert!(n1.tells("generation-refused")["why"].as_str().unwrap().contains("its probe nothing failed"));
+    // Nor is another probe taken that what runs does not answer.
+    let well = mesh.path("well.wasm");
+    let entry = |probe: &str| skill(&well, probe).write(mesh.path("2.toml"));
+    mesh.apply_file(&entry("probe = \"nothing\""), n1).fails(4, "unknown-function");
+    assert_eq!(n1.json(["status"])["generation"], 1);
+    let applied = mesh.apply_file(&entry("probe = \"run\""), n1).ok();
+    assert!(applied.contains("  adjusted  skill/x\n"), "{applied}");
 }
 
 #[test]

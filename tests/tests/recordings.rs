@@ -256,6 +256,7 @@ fn what_cannot_be_recorded_or_replayed_is_refused_by_name() {
     let file = mesh.path("routing.recording");
     n1.cli(["record", "nothing", text(&file)]).refused(4, "is no slot of this node");
     n1.cli(["record", "skill/math1", text(&file)]).refused(2, "is a skill");
+    n1.cli(["record", "routing", text(&file), "--for", "25h"]).refused(2, "for a day at most");
     assert_eq!(
         std::fs::read_dir(mesh.path("."))
             .unwrap()

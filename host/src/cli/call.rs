@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Global;
 use super::client::{Conversation, block_on};
 use super::output::readable;
+use super::{Global, parsed};
 use crate::net::Piece;
 use crate::words::control::Request;
 use crate::words::json::{arguments, cbor_to_json};
@@ -22,6 +22,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(clap::Args)]
 pub(super) struct Call {
     /// What is called, for example math1@fabric
+    #[arg(value_parser = parsed::<Name>)]
     name: Name,
     /// Its function, for example add
     function: String,

@@ -213,7 +213,7 @@ async fn give(nodes: &[Directory], resolved: &Resolved, operator: &SigningKey) -
         apply::upload(node, &resolved.blobs).await?;
         let signed = match &mut signed {
             Some(signed) => signed,
-            none => none.insert(apply::sign(node, resolved, operator, Some(floor + 1)).await?),
+            none => none.insert(apply::sign(node, resolved, operator, Some(floor.saturating_add(1))).await?),
         };
         apply::send(node, signed, true).await?;
     }
@@ -304,6 +304,7 @@ impl Children {
             std::env::current_exe().map_err(|error| Fault::io("cannot find this program", &error))?;
         let mut command = Command::new(executable);
         command.arg("--data-dir").arg(node.path()).args(["run", "--port", "0", "--bind", "127.0.0.1"]);
+        command.args(["--with", &std::process::id().to_string()]);
         for peer in peers {
             command.args(["--peer", peer]);
         }

@@ -1,5 +1,6 @@
 //! The command line: one file per command. The only place that speaks with people.
 
+mod advice;
 mod apply;
 mod blob;
 pub mod build;
@@ -33,8 +34,9 @@ mod toolchain;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::store::directory::Directory;
 use crate::wasm::compile;
@@ -204,6 +206,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if error.use_stderr() && asks_for_json() => {
+            let fault = misused(&error);
+            Output::new(output::Form::Json).fault(&fault);
+            return ExitCode::from(fault.code.exit());
+        }
         // clap knows which stream and which code: 0 for --help, 2 for wrong usage.
         Err(error) => error.exit(),
     };
@@ -211,10 +218,41 @@ pub fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(fault) => {
+            let fault = advice::advised(fault);
             global.out().fault(&fault);
             ExitCode::from(fault.code.exit())
         }
     }
+}
+
+/// Whether a command line that cannot be read as a whole asks for JSON.
+fn asks_for_json() -> bool {
+    let mut matches = Cli::command().ignore_errors(true).try_get_matches().ok();
+    while let Some(read) = matches {
+        if let Ok(Some(output::Form::Json)) = read.try_get_one("output") {
+            return true;
+        }
+        matches = read.subcommand().map(|(_, inner)| inner.clone());
+    }
+    false
+}
+
+/// What clap says of a command line, as a failure like all others.
+fn misused(error: &clap::Error) -> Fault {
+    let text = error.render().to_string();
+    let (what, more) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let what = what.strip_prefix("error: ").unwrap_or(what).trim_end();
+    let usage = more.lines().find_map(|line| line.strip_prefix("Usage: "));
+    let fault = Fault::new(Code::Usage, what);
+    fault.fix(usage.unwrap_or("`midplane --help` lists the commands"))
+}
+
+/// An argument as its own type reads it, with all that the type says of what it does not read.
+fn parsed<T: FromStr<Err = Fault>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|fault: Fault| match fault.fix {
+        Some(fix) => format!("{}; {fix}", fault.what),
+        None => fault.what,
+    })
 }
 
 impl Command {

@@ -1,11 +1,11 @@
 //! `status`, `plugins`, `peers`, `routes`: what a node says of itself.
 
-use super::Global;
 use super::client::{ASK, ask, block_on};
 use super::output::{ago, table};
+use super::{Global, parsed};
 use crate::clock;
 use crate::decisions::update::date;
-use crate::words::control::{self, OnProbation, PeerReport, PluginReport, Request, RouteReport};
+use crate::words::control::{self, PeerReport, PluginReport, Request, RouteReport};
 use crate::words::count::count;
 use crate::words::swap::SwapReport;
 use crate::words::{Name, Outcome};
@@ -45,9 +45,9 @@ fn text(status: &control::Status) -> String {
     ];
     lines.extend(status.http.iter().map(|address| format!("http        http://{address}")));
     lines.extend(status.swaps.iter().map(swapped));
-    if let Some(OnProbation { until, confirm, .. }) = status.probation {
-        let left = until.saturating_sub(clock::now_ms()).div_ceil(1_000);
-        let confirm = if confirm { ", and to be confirmed" } else { "" };
+    if let Some(probation) = &status.probation {
+        let left = probation.left(clock::now_ms());
+        let confirm = if probation.confirm { ", and to be confirmed" } else { "" };
         lines.push(format!("probation   {left} s more{confirm}; what goes wrong meanwhile takes it back"));
     }
     if let Some(expires) = status.manifest_expires {
@@ -178,6 +178,7 @@ fn row(peer: &PeerReport) -> Vec<String> {
 #[derive(clap::Args)]
 pub(super) struct Routes {
     /// Only this name
+    #[arg(value_parser = parsed::<Name>)]
     name: Option<Name>,
 }
 

@@ -80,23 +80,26 @@ impl NodeInner {
 
     /// Calls a skill of this node, if it is exposed to those on whose behalf the call is.
     pub async fn serve_local(&self, name: &Name, request: Request<'_>) -> Outcome<(Answer, Digest)> {
-        let (workload, digest, canary) = self.skill(name, &request.rights)?;
-        let (called, digest) = match canary {
-            None => (workload.call(request).await, digest),
-            Some(canary) => Box::pin(canary.call(&workload, digest, request)).await,
-        };
-        match called {
-            Ok(answer) => Ok((answer, digest)),
+        let mut now = self.skill(name, &request.rights)?;
+        loop {
+            let (workload, digest, canary) = now;
+            let (called, digest) = match canary {
+                None => (workload.call(request).await, digest),
+                Some(canary) => Box::pin(canary.call(&workload, digest, request)).await,
+            };
+            let fault = match called {
+                Ok(answer) => return Ok((answer, digest)),
+                Err(fault) => fault,
+            };
             // It was replaced while the call waited for its turn, and nothing had started.
-            Err(fault) if fault.code == Code::Busy && workload.places().is_closed() => {
-                let (workload, digest, _) = self.skill(name, &request.rights)?;
-                let called = Box::pin(workload.call(request)).await;
-                called.map(|answer| (answer, digest)).inspect_err(|fault| self.note_trap(fault))
+            if fault.code == Code::Busy && workload.places().is_closed() {
+                now = self.skill(name, &request.rights)?;
+                if !Arc::ptr_eq(&now.0, &workload) {
+                    continue;
+                }
             }
-            Err(fault) => {
-                self.note_trap(&fault);
-                Err(fault)
-            }
+            self.note_trap(&fault);
+            return Err(fault);
         }
     }
 

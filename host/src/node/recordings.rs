@@ -18,7 +18,7 @@ use crate::words::{Code, Fault, Outcome, note};
 
 /// Recordings at a time. Each may have 24 MiB waiting.
 const PLACES: usize = 2;
-/// Longest time of a recording: a day, as of a call.
+/// Longest time of a recording, or of a shadow: a day, as of a call.
 const TIME_MOST_MS: u64 = 24 * 3_600_000;
 /// Largest piece of the file in one item of the answer, which may be sealed.
 const PIECE: usize = 256 << 10;
@@ -37,11 +37,14 @@ impl Default for Recordings {
 }
 
 impl Recordings {
-    /// A place for one more.
+    /// A place for one more, which is to go on for this long.
     ///
     /// # Errors
-    /// `busy`.
-    pub(super) fn place(&self, node: &Node) -> Outcome<SemaphorePermit<'_>> {
+    /// `busy`; `usage` when that is too long.
+    pub(super) fn place(&self, node: &Node, time_ms: u64) -> Outcome<SemaphorePermit<'_>> {
+        if time_ms > TIME_MOST_MS {
+            return Err(Fault::new(Code::Usage, "a policy is recorded, or has a shadow, for a day at most"));
+        }
         self.0.try_acquire().map_err(|_| {
             let made = count(PLACES, "recording");
             Fault::new(Code::Busy, format!("{} makes {made} or shadows already", node.identity.label))
@@ -57,8 +60,7 @@ pub async fn answer(
     reader: &mut Reader,
     writer: &mut Writer,
 ) -> Outcome<()> {
-    let _place = node.recordings.place(node)?;
-    let time_ms = time_ms.min(TIME_MOST_MS);
+    let _place = node.recordings.place(node, time_ms)?;
     let (header, tape) = start(node, slot).await?;
     node.log.host(Level::Info, &format!("{slot} is recorded from a fresh instance on"));
     let deadline = clock::deadline_in(time_ms);

@@ -9,7 +9,9 @@ use super::plans::Planned;
 use crate::clock;
 use crate::decisions::update::date;
 use crate::words::control::{Found, HopReport, PeerReport, PluginReport, RouteReport, Status};
+use crate::words::count::count;
 use crate::words::id::clip;
+use crate::words::objects::Kind;
 use crate::words::{Code, Fault, Name, NodeId, Outcome, Trust};
 
 /// A manifest or membership that ends within this time is worth a warning.
@@ -101,6 +103,16 @@ impl NodeInner {
             Some(fault) => warnings
                 .push(format!("the last generation did not come back: {fault}; apply a manifest again")),
             None => warnings.push("nothing runs yet: midplane apply MANIFEST".to_owned()),
+        }
+        let dials = |installed: &Installed| installed.entry.kind == Kind::Discovery;
+        if generation.version > 0
+            && !self.hints.is_empty()
+            && !generation.plugins.values().any(|installed| dials(installed))
+        {
+            let peers = count(self.hints.len(), "peer");
+            warnings.push(format!(
+                "nobody dials the {peers} that this node was told of: the manifest has no discovery"
+            ));
         }
         for (installed, slot) in generation.policies() {
             if !slot.health().running {

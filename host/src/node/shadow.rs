@@ -14,9 +14,6 @@ use crate::words::objects::{Kind, Plugin};
 use crate::words::swap::{ShadowReport, ShadowTold};
 use crate::words::{Code, Digest, Fault, Outcome, note};
 
-/// Longest time of a shadow: a day, as of a recording.
-const TIME_MOST_MS: u64 = 24 * 3_600_000;
-
 /// Runs the component of a signed swap in the shadow of its slot for this long, or until whoever asked has enough, and says what came of it.
 pub async fn answer(
     node: &Node,
@@ -26,10 +23,10 @@ pub async fn answer(
     reader: &mut Reader,
     writer: &mut Writer,
 ) -> Outcome<()> {
-    let _place = node.recordings.place(node)?;
+    let _place = node.recordings.place(node, time_ms)?;
     let taken =
         swap::take(node, signed, Mode::Shadow).await.inspect_err(|fault| swap::refused(node, fault))?;
-    let deadline = clock::deadline_in(time_ms.min(TIME_MOST_MS));
+    let deadline = clock::deadline_in(time_ms);
     let examples = usize::try_from(examples).unwrap_or(usize::MAX);
     let began = clock::monotonic();
     let (mut running, active_component) = start(node, &taken, deadline, examples).await?;
