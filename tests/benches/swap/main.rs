@@ -15,7 +15,7 @@ use midplane_tests::load::{Plan, Turns, run};
 use midplane_tests::wait::number;
 
 /// Swaps of each kind with all cores busy, and with one free.
-const SWAPS: (u64, u64) = (240, 80);
+const SWAPS: (u64, u64) = (240, 240);
 /// How long a long call takes.
 const LONG: Duration = Duration::from_secs(5);
 /// Time from one change to the next.

@@ -73,7 +73,8 @@ pub async fn run(plan: &Plan, mut say: impl FnMut(&str)) -> Outcome<Summary> {
     say("two nodes run; each version is compiled once");
     let warm = load(&pair, &versions, Ledger::default());
     for version in 0..versions.len() {
-        pair.apply(&versions, version, &warm.ledger).await?;
+        let applied = pair.apply(&versions, version, &warm.ledger).await?;
+        applied.iter().for_each(|applied| pair.has_lived(applied));
     }
     pair.ready().await;
     let Some((_, callers, _, _)) = plan.phases.first() else { return Err(nothing()) };

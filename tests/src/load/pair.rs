@@ -10,6 +10,7 @@ use ed25519_dalek::SigningKey;
 use midplane::clock;
 use midplane::decisions::cose;
 use midplane::decisions::sizing::INSTANCES_MOST;
+use midplane::log::Level;
 use midplane::node::blobs::{has_for_a_while, keep_for_a_while};
 use midplane::node::plans::Planned;
 use midplane::node::{Config, Node, Running, generation, history, probation};
@@ -18,6 +19,7 @@ use midplane::store::directory::Directory;
 use midplane::store::keys;
 use midplane::words::Outcome;
 use midplane::words::control::Applied;
+use midplane::words::event::{Happened, Receipt};
 use midplane::words::objects::BlobRef;
 use midplane::words::source::{parse, resolve};
 
@@ -130,6 +132,24 @@ impl Pair {
         }
         self.version += 1;
         Ok(all)
+    }
+
+    /// Fills what the nodes keep of what was said and what happened lately, by what comes of a change, as it is in nodes that have run
+    /// for a while. They keep so much whatever happens, and memory that grows until then is no memory that a change keeps.
+    pub fn has_lived(&self, applied: &Applied) {
+        /// More than they keep.
+        const TIMES: u64 = 4_096;
+        let Applied { from, to: version, ref signers, .. } = *applied;
+        for node in &self.nodes {
+            for _ in 0..TIMES {
+                let (signers, over) = (signers.clone(), None);
+                node.journal.record(Happened::GenerationApplied { from, to: version, signers, over });
+                node.journal.record(Happened::Receipt(Receipt::new(applied, 0, 1)));
+                node.journal.record(Happened::GenerationSettled { version });
+                node.log
+                    .host(Level::Info, &format!("generation {version} is published; before it ran {from}"));
+            }
+        }
     }
 
     /// Waits until what runs has shown that it is good. How many nodes say so.
