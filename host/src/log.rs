@@ -8,6 +8,8 @@ use tokio::sync::broadcast;
 
 use crate::clock;
 
+/// The source of what the host itself says.
+pub const HOST: &str = "host";
 /// Lines that are kept for `logs`.
 const KEPT: usize = 4_096;
 /// Lines that a slow follower may be behind before it loses some.
@@ -81,7 +83,7 @@ impl Default for Log {
 impl Log {
     /// Writes a line of the host.
     pub fn host(&self, level: Level, text: &str) {
-        self.append("host", level, text);
+        self.append(HOST, level, text);
     }
 
     /// Writes a line of a plugin, within the plugin's quota.
@@ -104,7 +106,7 @@ impl Log {
         };
         if dropped > 0 {
             let text = format!("{slot} wrote more than 1 MiB in a minute; {dropped} lines were dropped");
-            self.append("host", Level::Warn, &text);
+            self.append(HOST, Level::Warn, &text);
         }
         self.append(slot, level, text);
     }

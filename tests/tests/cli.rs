@@ -184,6 +184,7 @@ fn exit_codes_are_the_documented_ones() {
     n1.call("nobody@fabric", "add", &[]).fails(4, "no-route");
     n1.call("math1@fabric", "nothing", &[]).fails(4, "unknown-function");
     n1.cli(["inspect", "nothing"]).fails(4, "not-found");
+    n1.cli(["logs", "nothing"]).fails(4, "not-found");
     n2.cli(["status"]).fails(5, "not-running");
     let late = n1.cli(["--timeout", "200ms", "call", "endless@fabric", "count"]);
     assert_eq!(late.code, 5, "{}", late.stderr);

@@ -15,7 +15,8 @@ use wasmtime_wasi_http::WasiBody;
 
 use super::answer::{Reader, Writer};
 use super::control::REPORT_MAX;
-use super::generation::{Installed, Prepared};
+use super::generation::Installed;
+use super::prepare::Prepared;
 use super::swap::{self, Taken};
 use super::{Node, NodeInner};
 use crate::clock::{self, Instant};

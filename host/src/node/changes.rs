@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinError;
 
+use super::Node;
 use crate::words::{Code, Fault, Outcome};
 
 /// Changes that wait for their turn; whoever has one more waits with it.
@@ -51,7 +52,7 @@ impl Changes {
     ///
     /// # Errors
     /// Those of the change.
-    pub(super) async fn make<T: Send + 'static>(
+    async fn make<T: Send + 'static>(
         &self,
         change: impl Future<Output = Outcome<T>> + Send + 'static,
     ) -> Outcome<T> {
@@ -68,6 +69,24 @@ impl Changes {
         self.0.send(change).await.map_err(|_| gone())?;
         made.await.map_err(|_| gone())?
     }
+}
+
+/// Makes a change of a node on its thread of changes: all that holds what is trusted while it writes to the disk is one, so that none of
+/// the threads that answer calls ever waits for the disk in it.
+///
+/// # Errors
+/// Those of the change.
+pub(super) async fn change<T: Send + 'static, F: Future<Output = Outcome<T>> + Send + 'static>(
+    node: &Node,
+    change: impl FnOnce(Node) -> F,
+) -> Outcome<T> {
+    node.changes.make(change(node.clone())).await
+}
+
+/// Between two parts of a change, each of which takes less than a millisecond: whoever waits for the core has it before the next one. A
+/// kernel that is not told looks only every few milliseconds.
+pub(super) fn give_way() {
+    std::thread::yield_now();
 }
 
 /// Does a part of a change in a task: at the ordinary priority, which threads have as well that begin meanwhile, and to its end.

@@ -21,7 +21,7 @@ use super::{Node, history, journal, mesh, orders, probation, recordings, roots, 
 use crate::clock;
 use crate::decisions::rights::Rights;
 use crate::decisions::roles;
-use crate::log::Level;
+use crate::log::{HOST, Level};
 use crate::net::Piece;
 use crate::store::directory::Directory;
 use crate::wasm::inspect;
@@ -29,6 +29,7 @@ use crate::words::control::{Applied, Request};
 use crate::words::envelope::decode_start;
 use crate::words::event::Happened;
 use crate::words::frame::Exchange;
+use crate::words::id::clip;
 use crate::words::objects::root::Roots;
 use crate::words::objects::{Plugin, Role};
 use crate::words::schema::Form;
@@ -280,7 +281,13 @@ async fn logs(
     use tokio::sync::broadcast::error::RecvError;
     // Subscribed before the past is read, so that no line falls between the two; one may come twice.
     let mut lines = node.log.follow();
-    for line in node.log.tail(tail.min(TAIL_MOST) as usize, source.as_deref()) {
+    let past = node.log.tail(tail.min(TAIL_MOST) as usize, source.as_deref());
+    let runs = |slot: &str| slot == HOST || node.generation.load().plugins.contains_key(slot);
+    if let Some(slot) = source.as_deref().filter(|slot| past.is_empty() && !follow && !runs(slot)) {
+        let what = format!("nothing was said by {}, which is no slot of this node", clip(slot));
+        return Err(Fault::new(Code::NotFound, what).fix("`midplane plugins` lists the slots"));
+    }
+    for line in past {
         writer.item(&note::write("line", &line, REPORT_MAX)?).await?;
     }
     if !follow {

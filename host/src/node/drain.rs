@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Node;
+use super::changes::change;
 use super::generation::{Generation, Installed, Runs};
 use crate::clock::{self, Instant};
 use crate::log::Level;
@@ -62,7 +63,7 @@ impl Retired {
     }
 }
 
-/// Watches over what was in flight and, when it is over, lets go of the old generation and writes the receipt.
+/// Watches over what was in flight and, when it is over, writes the receipt and lets go of the old generation.
 pub(super) fn begin(node: &Node, old: Arc<Generation>, retired: Vec<Retired>, applied: Applied) {
     let watcher = node.clone();
     node.background.spawn(async move {
@@ -83,8 +84,13 @@ pub(super) fn begin(node: &Node, old: Arc<Generation>, retired: Vec<Retired>, ap
         .into_iter()
         .sum();
         let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Here, and not on the way of a call: taking memory away from a process stops all of its threads for a moment.
-        drop((retired, old));
         watcher.journal.record(Happened::Receipt(Receipt::new(&applied, forced, took_ms)));
+        // Not on the way of a call, nor on a thread that answers some: taking memory away from a process stops all of its threads for a
+        // moment.
+        let dropped = change(&watcher, |_| async move {
+            drop((retired, old));
+            Ok(())
+        });
+        let _ = dropped.await;
     });
 }

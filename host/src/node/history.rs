@@ -2,8 +2,10 @@
 
 use serde_bytes::ByteBuf;
 
+use super::changes::change;
+use super::prepare::prepare;
 use super::publish::{Course, Staged};
-use super::{Node, NodeInner, generation};
+use super::{Node, NodeInner};
 use crate::clock;
 use crate::decisions::update;
 use crate::log::Level;
@@ -49,8 +51,7 @@ pub fn manifest(node: &NodeInner, version: Option<u64>) -> Outcome<SignedManifes
 /// # Errors
 /// As [`crate::store::current::Current::target`], [`update::restore_manifest`] and what preparing finds.
 pub async fn rollback(node: &Node, wanted: Option<u64>) -> Outcome<Applied> {
-    let changing = node.clone();
-    node.changes.make(async move { rollback_here(&changing, wanted).await }).await
+    change(node, |node| async move { rollback_here(&node, wanted).await }).await
 }
 
 async fn rollback_here(node: &Node, wanted: Option<u64>) -> Outcome<Applied> {
@@ -74,8 +75,8 @@ pub(super) async fn give_up(
     still: impl Fn(&Probation) -> bool + Send + 'static,
     why: &str,
 ) -> Outcome<Applied> {
-    let (changing, why) = (node.clone(), why.to_owned());
-    node.changes.make(async move { give_up_here(&changing, version, still, &why).await }).await
+    let why = why.to_owned();
+    change(node, |node| async move { give_up_here(&node, version, still, &why).await }).await
 }
 
 async fn give_up_here(
@@ -119,7 +120,7 @@ async fn back(
     };
     let signed = node.trust_files.past(&held.past())?;
     let manifest = update::restore_manifest(&node.trusted.load(), version, &signed)?.object;
-    let (prepared, fetched) = generation::prepare(node, &manifest).await?;
+    let (prepared, fetched) = prepare(node, &manifest).await?;
     let staged = Staged::new(node, manifest, prepared, Course::Back).await?;
     let written = node.reserve.with(|| node.trust_files.publish(&held));
     let staged = staged.once(node, written).await?;

@@ -129,7 +129,7 @@ fn opened(to: &NodeId, nonce: &[u8; 16], sealed: &[u8]) -> Outcome<Runs> {
 
 /// Answers a node that asks.
 pub async fn called(
-    node: &NodeInner,
+    node: &Node,
     trust: Trust,
     peer: NodeId,
     fixed: &FixedRef<'_>,
@@ -145,7 +145,7 @@ pub async fn called(
     }
 }
 
-async fn says(node: &NodeInner, trust: Trust, peer: NodeId, fixed: &FixedRef<'_>) -> Outcome<Vec<u8>> {
+async fn says(node: &Node, trust: Trust, peer: NodeId, fixed: &FixedRef<'_>) -> Outcome<Vec<u8>> {
     trust::check(Operation::Manifest, trust, &peer)?;
     let AskRuns { nonce, claim } = note::read("question", fixed.arguments, give::ASK_MAX)?;
     if let Some(claim) = claim {

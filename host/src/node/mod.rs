@@ -41,6 +41,7 @@ pub mod outward;
 pub mod pass;
 mod peering;
 pub mod plans;
+mod prepare;
 pub mod probation;
 mod probe;
 mod publish;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::changes::change;
 use super::generation::{Generation, Installed};
 use super::{Node, NodeInner, history, probe};
 use crate::clock;
@@ -63,7 +64,11 @@ pub(super) fn begin(node: &Node, current: &Current, applied: &Applied) -> Option
 ///
 /// # Errors
 /// `stale-version` for another one than that which runs, `io` when it cannot be written down.
-pub async fn confirm(node: &NodeInner, version: u64, swap: Option<Digest>) -> Outcome<Option<OnProbation>> {
+pub async fn confirm(node: &Node, version: u64, swap: Option<Digest>) -> Outcome<Option<OnProbation>> {
+    change(node, |node| async move { confirm_here(&node, version, swap).await }).await
+}
+
+async fn confirm_here(node: &NodeInner, version: u64, swap: Option<Digest>) -> Outcome<Option<OnProbation>> {
     let _trust = node.trust.lock().await;
     let Some(current) = node.trust_files.pointer()?.filter(|current| current.version == version) else {
         let runs = node.generation.load().version;
@@ -176,7 +181,13 @@ async fn watch(node: Node, watched: OnProbation, mut before: BTreeMap<String, Be
                 go_back(&node, version, move |kept| same(kept) && kept.confirm, why, None).await;
                 tokio::time::sleep(LOOK).await;
             }
-            _ => return settle(&node, watched).await,
+            _ => {
+                if let Err(fault) = change(&node, |node| async move { settle(&node, watched).await }).await {
+                    let text = format!("generation {version} is not settled: {fault}");
+                    node.log.host(Level::Error, &text);
+                }
+                return;
+            }
         }
     }
 }
@@ -237,23 +248,18 @@ async fn give_up(
 }
 
 /// Nothing went wrong.
-async fn settle(node: &NodeInner, watched: OnProbation) {
+async fn settle(node: &NodeInner, watched: OnProbation) -> Outcome<()> {
     let _trust = node.trust.lock().await;
     let OnProbation { version, until, .. } = watched;
     let same = |kept: Probation| kept.until == until;
-    let current = match node.trust_files.pointer() {
-        Ok(Some(current)) if current.version == version && current.probation.is_some_and(same) => current,
-        // Something else runs by now.
-        Ok(_) => return,
-        Err(fault) => {
-            return node.log.host(Level::Error, &format!("generation {version} is not settled: {fault}"));
-        }
-    };
+    let current = node.trust_files.pointer()?;
+    let ours = |current: &Current| current.version == version && current.probation.is_some_and(same);
+    // Otherwise something else runs by now.
+    let Some(current) = current.filter(ours) else { return Ok(()) };
     let settled = Current { settled: true, probation: None, ..current };
-    if let Err(fault) = node.reserve.with(|| node.trust_files.publish(&settled)) {
-        return node.log.host(Level::Error, &format!("generation {version} is not settled: {fault}"));
-    }
+    node.reserve.with(|| node.trust_files.publish(&settled))?;
     node.probation.set(None);
     node.log.host(Level::Info, &format!("generation {version} is settled"));
     node.journal.record(Happened::GenerationSettled { version });
+    Ok(())
 }

@@ -13,8 +13,9 @@ use super::canary;
 use super::changes;
 use super::drain::{self, Retired};
 use super::effects::Base;
-use super::generation::{Generation, Installed, Prepared, Runs};
+use super::generation::{Generation, Installed, Runs};
 use super::links::LinkEvent;
+use super::prepare::Prepared;
 use super::probation;
 use super::slots::{self, AnySlot, Seated};
 use super::{Node, NodeInner};
@@ -65,6 +66,7 @@ impl Staged {
         let (workloads, policies): (Vec<_>, Vec<_>) =
             prepared.into_iter().partition(|(entry, _)| !entry.kind.is_policy());
         for (entry, ready) in workloads.into_iter().chain(policies) {
+            changes::give_way();
             if let Err(fault) = staged.add(node, entry, ready, course).await {
                 staged.abandon(node).await;
                 return Err(fault);

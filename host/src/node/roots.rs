@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
+use super::changes::change;
 use super::links::LinkEvent;
 use super::{Node, NodeInner};
 use crate::clock;
@@ -19,11 +20,17 @@ const OFFERS_MOST: usize = 4;
 
 /// Takes the newer roots of a chain. On an error nothing has changed.
 pub async fn update(node: &Node, chain: &[&[u8]]) -> Outcome<RootUpdated> {
+    let chain: Vec<Vec<u8>> = chain.iter().map(|root| root.to_vec()).collect();
+    change(node, |node| async move { update_here(&node, &chain).await }).await
+}
+
+async fn update_here(node: &Node, chain: &[Vec<u8>]) -> Outcome<RootUpdated> {
+    let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
     node.check_running()?;
     let mut trust = node.trust.lock().await;
     let current = node.trusted.load_full();
     let now = clock::now_ms().max(trust.time_floor);
-    let newer = roots::newer(&current, chain, now)?;
+    let newer = roots::newer(&current, &chain, now)?;
     // On the disk before it counts: what was revoked stays so after a crash.
     let mut next = trust.clone();
     next.roots.extend(newer.roots.into_iter().map(ByteBuf::from));

@@ -2,7 +2,8 @@
 
 use super::answer::{Reader, Writer};
 use super::control::REPORT_MAX;
-use super::generation::{Prepared, Runs};
+use super::generation::Runs;
+use super::prepare::Prepared;
 use super::swap::{self, Taken};
 use super::{Node, slots};
 use crate::clock;

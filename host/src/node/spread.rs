@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use quinn::SendStream;
 
+use super::changes::change;
 use super::generation;
 use super::holders;
 use super::links::{Link, LinkEvent};
@@ -178,13 +179,17 @@ async fn pass_on_with_peers(node: &Node, offers: &[Offer]) {
     // What it went back from is not passed on because others do.
     let runs = taken.in_force == Some(digest);
     if runs && taken.announces != Some(ours) && offers.iter().any(|offer| offer.announced == ours) {
-        let trust = node.trust.lock().await;
+        let passed = change(node, |node| async move {
+            let trust = node.trust.lock().await;
+            match node.trust_files.pointer()? {
+                Some(current) if trust.manifest_floor == ours.version => {
+                    pass_on(&node, &current, trust.manifest_floor).await
+                }
+                _ => Ok(()),
+            }
+        });
         // A failure to write is told by whatever is written next.
-        if trust.manifest_floor == ours.version
-            && let Ok(Some(current)) = node.trust_files.pointer()
-        {
-            let _ = pass_on(node, &current, trust.manifest_floor).await;
-        }
+        let _ = passed.await;
     }
 }
 

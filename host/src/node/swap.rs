@@ -6,8 +6,10 @@
 use std::sync::atomic::Ordering;
 
 use super::answer::{Reader, Writer};
+use super::changes::change;
 use super::control::{item, report};
-use super::generation::{self, Generation, Installed, Prepared};
+use super::generation::{Generation, Installed};
+use super::prepare::{Prepared, prepare};
 use super::publish::{Course, Staged};
 use super::{Node, NodeInner, canary, history, journal, shadow};
 use crate::clock;
@@ -83,8 +85,8 @@ pub(super) struct Taken {
 
 /// Takes a swap that is to be tried first. On an error nothing has changed.
 pub(super) async fn take(node: &Node, signed: &[u8], mode: Mode) -> Outcome<Taken> {
-    let (changing, signed) = (node.clone(), signed.to_vec());
-    node.changes.make(async move { take_here(&changing, &signed, mode).await }).await
+    let signed = signed.to_vec();
+    change(node, |node| async move { take_here(&node, &signed, mode).await }).await
 }
 
 async fn take_here(node: &Node, signed: &[u8], mode: Mode) -> Outcome<Taken> {
@@ -98,7 +100,7 @@ async fn take_here(node: &Node, signed: &[u8], mode: Mode) -> Outcome<Taken> {
     let lease = node.blobs.lease(swap.component.digest);
     let entry = Plugin { component: swap.component, ..entry(&base, &swap.slot)?.clone() };
     let alone = Manifest { plugins: vec![entry], ..in_force.manifest.clone() };
-    let (prepared, _) = generation::prepare(node, &alone).await?;
+    let (prepared, _) = prepare(node, &alone).await?;
     let (entry, prepared) = prepared.into_iter().next().ok_or_else(nowhere)?;
     if let Prepared::Unchanged(_) = prepared {
         return Err(runs_already(&swap));
@@ -109,8 +111,8 @@ async fn take_here(node: &Node, signed: &[u8], mode: Mode) -> Outcome<Taken> {
 
 /// Puts a swap in force that was taken and tried, if it is still based on what is.
 pub(super) async fn promote(node: &Node, signed: &[u8]) -> Outcome<SwapDone> {
-    let (changing, signed) = (node.clone(), signed.to_vec());
-    node.changes.make(async move { promote_here(&changing, &signed).await }).await
+    let signed = signed.to_vec();
+    change(node, |node| async move { promote_here(&node, &signed).await }).await
 }
 
 async fn promote_here(node: &Node, signed: &[u8]) -> Outcome<SwapDone> {
@@ -132,8 +134,8 @@ fn nowhere() -> Fault {
 
 /// Puts a swap in force. On an error nothing has changed.
 async fn plain(node: &Node, signed: &[u8]) -> Outcome<SwapDone> {
-    let (changing, signed) = (node.clone(), signed.to_vec());
-    node.changes.make(async move { plain_here(&changing, &signed).await }).await
+    let signed = signed.to_vec();
+    change(node, |node| async move { plain_here(&node, &signed).await }).await
 }
 
 async fn plain_here(node: &Node, signed: &[u8]) -> Outcome<SwapDone> {
@@ -274,7 +276,7 @@ pub(super) async fn stage_again(
 
 /// Prepares and starts what runs by a manifest and its swaps. How many components came from peers.
 async fn stage(node: &Node, manifest: &Manifest, runs: &Manifest) -> Outcome<(Staged, u32)> {
-    let (prepared, fetched) = generation::prepare(node, runs).await?;
+    let (prepared, fetched) = prepare(node, runs).await?;
     let staged = Staged::new(node, manifest.clone(), prepared, Course::Forward).await?;
     Ok((staged, fetched))
 }

@@ -98,7 +98,7 @@ async fn confirms(node: &NodeInner, peer: NodeId, version: u64) -> bool {
 
 /// Takes note of a question that came by this claim of the node's own name. A generation that came from peers is confirmed by it; one that
 /// is not passed on is confirmed by whoever tries it.
-pub(super) async fn reached(node: &NodeInner, claim: u64) {
+pub(super) async fn reached(node: &Node, claim: u64) {
     let Some(OnProbation { version, confirm: true, .. }) = node.probation.get() else { return };
     let passed_on = node.spread.taken().announces.is_some_and(|announces| announces.version == version);
     if !passed_on || node.spread.told(version).is_some_and(|told| claim < told) {
