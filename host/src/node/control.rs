@@ -312,11 +312,8 @@ async fn inspection(node: &Node, target: &str, writer: &mut Writer) -> Outcome<(
     let generation = node.generation.load_full();
     let by_name = target.parse::<Name>().ok().and_then(|name| generation.skills.get(&name).cloned());
     let installed = by_name.or_else(|| generation.plugins.get(target).cloned()).ok_or_else(|| {
-        Fault::new(
-            Code::NotFound,
-            format!("{} is neither a slot nor a name of this node", crate::words::id::clip(target)),
-        )
-        .fix("`midplane plugins` lists both; `midplane inspect FILE` looks at a component file")
+        Fault::new(Code::NotFound, format!("{} is neither a slot nor a name of this node", clip(target)))
+            .fix("`midplane plugins` lists both; `midplane inspect FILE` looks at a component file")
     })?;
     let wasm = node.blobs.read(&installed.entry.component)?;
     let Plugin { kind, grants, bindings, .. } = &installed.entry;
