@@ -22,7 +22,6 @@ fn advice(code: Code) -> Option<&'static str> {
             "`midplane peers` shows who is connected; `midplane doctor` looks at the network"
         }
         Code::Busy => "try again in a moment",
-        Code::NotAllowed => "`midplane mesh roles` shows who may ask for what",
         _ => return None,
     })
 }

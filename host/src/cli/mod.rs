@@ -32,11 +32,12 @@ mod see;
 mod swap;
 mod toolchain;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use crate::store::directory::Directory;
 use crate::wasm::compile;
@@ -206,7 +207,10 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && asks_for_json() => {
+        Err(error)
+            if error.use_stderr()
+                && asks_for_json(std::env::args_os().skip(1), std::env::var_os("MIDPLANE_OUTPUT")) =>
+        {
             let fault = misused(&error);
             Output::new(output::Form::Json).fault(&fault);
             return ExitCode::from(fault.code.exit());
@@ -225,16 +229,20 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Whether a command line that cannot be read as a whole asks for JSON.
-fn asks_for_json() -> bool {
-    let mut matches = Cli::command().ignore_errors(true).try_get_matches().ok();
-    while let Some(read) = matches {
-        if let Ok(Some(output::Form::Json)) = read.try_get_one("output") {
-            return true;
-        }
-        matches = read.subcommand().map(|(_, inner)| inner.clone());
+/// Whether a command line that cannot be read asks for JSON, also behind what is wrong with it.
+fn asks_for_json(words: impl Iterator<Item = OsString>, otherwise: Option<OsString>) -> bool {
+    let mut form = otherwise.and_then(|form| form.into_string().ok()).unwrap_or_default();
+    let mut words = words.map_while(|word| word.into_string().ok()).take_while(|word| word != "--");
+    while let Some(word) = words.next() {
+        let value = word.strip_prefix("--output=").or_else(|| word.strip_prefix("-o"));
+        form = match value.map(|value| value.trim_start_matches('=')) {
+            Some("") => words.next().unwrap_or_default(),
+            None if word == "--output" => words.next().unwrap_or_default(),
+            Some(value) => value.to_owned(),
+            None => continue,
+        };
     }
-    false
+    form == "json"
 }
 
 /// What clap says of a command line, as a failure like all others.

@@ -26,6 +26,8 @@ const PROOF_MAX: usize = 12 << 10;
 pub struct Claims {
     /// Of the last claim that this node made.
     serial: AtomicU64,
+    /// Until when those are good that routing was told.
+    told: Mutex<BTreeMap<Name, u64>>,
     learned: Mutex<BTreeMap<(Name, NodeId), Learned>>,
 }
 
@@ -58,6 +60,29 @@ impl Claims {
         let signed = cose::sign(&claim, &[&identity.key])?;
         let proof = update::pack_proof(&signed, &identity.membership_signed)?;
         Ok(routing::Claim { name: name.to_string(), node: node.to_string(), serial, expires, proof })
+    }
+
+    /// Takes note that routing was told a claim of this node.
+    pub fn is_told(&self, name: Name, expires: u64) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(name, expires);
+    }
+
+    /// Takes note that routing was told that this node does not serve a name any more.
+    pub fn is_withdrawn(&self, name: &Name) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Whether the claim that routing was told last has half of its life before it.
+    pub fn is_fresh(&self, name: &Name, now: u64) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let half = now.saturating_add(RENEW_MS)..=now.saturating_add(LIFE_MS);
+        told.get(name).is_some_and(|expires| half.contains(expires))
+    }
+
+    /// Forgets claims of others that are over.
+    pub fn sweep(&self, now: u64) {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.retain(|_, known| known.proven.claim.expires > now);
     }
 
     /// Verifies a claim that routing presents and remembers it.
@@ -101,7 +126,8 @@ impl Claims {
             ));
         }
         let known = learned.entry(key).or_insert_with(|| Learned { proof, proven: accepted.clone() });
-        if proven.serial >= known.proven.claim.serial {
+        let kept = &known.proven.claim;
+        if proven.serial >= kept.serial || kept.expires <= rules.now {
             *known = Learned { proof, proven: accepted };
         }
         Ok(())
@@ -179,7 +205,7 @@ mod tests {
             nonce: [5; 16],
             label: "home".into(),
             created: NOW,
-            expires: NOW + LIFE_MS,
+            expires: NOW + 3 * LIFE_MS,
             owners: vec![cose::node_id(&key(1))],
             threshold: 1,
             operators: Vec::new(),
@@ -192,7 +218,7 @@ mod tests {
     fn identity(mesh: MeshId) -> Identity {
         let id = cose::node_id(&key(50));
         let (trust, tags, names) = (Trust::Trusted, vec!["edge".into()], Vec::new());
-        let (issued, expires) = (NOW, NOW + LIFE_MS);
+        let (issued, expires) = (NOW, NOW + 3 * LIFE_MS);
         let membership = Membership { mesh, node: id, trust, tags, names, issued, expires, serial: 1 };
         let membership_signed = cose::sign(&membership, &[&key(1)]).unwrap();
         let (label, boot, random) = ("n50".to_owned(), 1, 1);
@@ -220,10 +246,13 @@ mod tests {
             claims.learn(claim, &rules).map_err(|fault| fault.code).unwrap_err()
         };
         assert_eq!(refused(&claim, rules(&first, &core, NOW)), Code::NotAllowed);
-        for _ in 0..2 {
+        let proof = Digest::of(&claim.proof);
+        for known in [false, true] {
+            assert_eq!(claims.accepted(&claim, (proof, 1)).is_some(), known);
             claims.learn(&claim, &rules(&first, &edge, NOW)).unwrap();
             assert!(claims.holds(&name, &node.id, NOW));
         }
+        assert!(claims.accepted(&claim, (proof, 2)).is_none());
         assert_eq!(refused(&claim, rules(&first, &core, NOW)), Code::NotAllowed);
         assert_eq!(refused(&claim, rules(&first, &edge, claim.expires)), Code::Expired);
         let other = routing::Claim { serial: claim.serial + 1, ..claim.clone() };
@@ -234,6 +263,36 @@ mod tests {
         // Another root: the signatures count anew.
         let second = trusted(2, &[50], Some(&first));
         assert_eq!(refused(&claim, rules(&second, &edge, NOW)), Code::UnknownKey);
+    }
+
+    #[test]
+    fn one_that_is_over_makes_room_for_whatever_comes_then() {
+        let first = trusted(1, &[], None);
+        let (node, name) = (identity(first.mesh), "x@d".parse().unwrap());
+        let edge = manifest(first.mesh, "edge");
+        let claims = Claims::default();
+        // Its clock was ahead and was set back; then the node began anew.
+        claims.make(&node, &name, NOW + LIFE_MS).unwrap();
+        let ahead = claims.make(&node, &name, NOW).unwrap();
+        let next = Claims::default().make(&node, &name, ahead.expires - 1).unwrap();
+        assert!(ahead.serial > next.serial);
+        for (claim, now, expect) in
+            [(&ahead, NOW, &ahead), (&next, ahead.expires - 1, &ahead), (&next, ahead.expires, &next)]
+        {
+            claims.learn(claim, &Rules { trusted: &first, manifest: &edge, now }).unwrap();
+            assert_eq!(claims.serial(&name, &node.id, now), Some(expect.serial));
+        }
+    }
+
+    #[test]
+    fn what_routing_was_told_is_told_again_before_it_is_over_and_after_the_clock_has_jumped() {
+        let (claims, name): (_, Name) = (Claims::default(), "x@d".parse().unwrap());
+        assert!(!claims.is_fresh(&name, NOW));
+        claims.is_told(name.clone(), NOW + LIFE_MS);
+        assert!(claims.is_fresh(&name, NOW) && claims.is_fresh(&name, NOW + RENEW_MS));
+        assert!(!claims.is_fresh(&name, NOW + RENEW_MS + 1) && !claims.is_fresh(&name, NOW - 1));
+        claims.is_withdrawn(&name);
+        assert!(!claims.is_fresh(&name, NOW));
     }
 
     #[test]

@@ -206,7 +206,7 @@ async fn apply_here(node: &Node, signed: &[u8], spread: bool) -> Outcome<Applied
     let manifest = opened.object;
     let version = manifest.version;
     let from = node.generation.load().version;
-    let (prepared, fetched) = prepare(node, &manifest).await?;
+    let (prepared, fetched) = prepare(node, &manifest, Course::Forward).await?;
     // A pointer that is damaged names nothing that could be kept; the new one takes its place.
     let before = match node.trust_files.pointer() {
         Err(fault) if fault.code == Code::BadObject => None,

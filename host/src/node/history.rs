@@ -120,7 +120,7 @@ async fn back(
     };
     let signed = node.trust_files.past(&held.past())?;
     let manifest = update::restore_manifest(&node.trusted.load(), version, &signed)?.object;
-    let (prepared, fetched) = prepare(node, &manifest).await?;
+    let (prepared, fetched) = prepare(node, &manifest, Course::Back).await?;
     let staged = Staged::new(node, manifest, prepared, Course::Back).await?;
     let written = node.reserve.with(|| node.trust_files.publish(&held));
     let staged = staged.once(node, written).await?;

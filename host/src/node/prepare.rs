@@ -10,6 +10,7 @@ use super::generation::{Installed, Runs};
 use super::given;
 use super::outward::Around;
 use super::probe;
+use super::publish::Course;
 use crate::policy::machine::Program;
 use crate::wasm::cache::Compiled;
 use crate::wasm::gateway::Gateway;
@@ -27,8 +28,13 @@ pub(super) enum Prepared {
     Policy(Arc<Compiled>, Program),
 }
 
-/// Everything that can fail: blobs, compiling, preflight, one instance each. Changes nothing that runs.
-pub(super) async fn prepare(node: &Node, manifest: &Manifest) -> Outcome<(Vec<(Plugin, Prepared)>, u32)> {
+/// Everything that can fail: blobs, compiling, preflight, one instance each. Changes nothing that runs. On the way back nothing that goes on
+/// is asked whether it is well: it may depend on what is to go.
+pub(super) async fn prepare(
+    node: &Node,
+    manifest: &Manifest,
+    course: Course,
+) -> Outcome<(Vec<(Plugin, Prepared)>, u32)> {
     let old = node.generation.load_full();
     let (label, tags) = (&node.identity.label, &node.identity.membership.tags);
     let mine: Vec<&Plugin> =
@@ -40,7 +46,7 @@ pub(super) async fn prepare(node: &Node, manifest: &Manifest) -> Outcome<(Vec<(P
         let same = old.plugins.get(&entry.slot).filter(|installed| same_code(&installed.entry, entry));
         let ready = match same {
             Some(installed) => {
-                if installed.entry.probe != entry.probe {
+                if course == Course::Forward && installed.entry.probe != entry.probe {
                     probed(node, entry, &installed.runs).await?;
                 }
                 Prepared::Unchanged(installed.clone())

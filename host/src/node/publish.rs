@@ -67,7 +67,11 @@ impl Staged {
             prepared.into_iter().partition(|(entry, _)| !entry.kind.is_policy());
         for (entry, ready) in workloads.into_iter().chain(policies) {
             changes::give_way();
-            if let Err(fault) = staged.add(node, entry, ready, course).await {
+            let added = match node.check_running() {
+                Ok(()) => staged.add(node, entry, ready, course).await,
+                stopping => stopping,
+            };
+            if let Err(fault) = added {
                 staged.abandon(node).await;
                 return Err(fault);
             }

@@ -140,10 +140,11 @@ pub async fn tell_serving(node: &NodeInner, old: &Generation, new: &Generation) 
     let mut gone: Vec<_> = old.skills.keys().filter(|name| !new.skills.contains_key(*name)).collect();
     gone.sort();
     for name in gone {
+        node.claims.is_withdrawn(name);
         report(node, routing.tell(routing::Event::Withdrawn(name.to_string())).await);
     }
-    let knows = old.routing.as_ref().is_some_and(|before| before.is(routing));
-    let new = new.skills.keys().filter(|name| !(knows && old.skills.contains_key(*name)));
+    let (knows, now) = (old.routing.as_ref().is_some_and(|before| before.is(routing)), clock::now_ms());
+    let new = new.skills.keys().filter(|name| !(knows && node.claims.is_fresh(name, now)));
     let serial = serve(node, routing, new.cloned().collect()).await;
     // Whoever put the generation in force calls its names next.
     routing.reached().await;
@@ -164,7 +165,12 @@ async fn serve(node: &NodeInner, routing: &Slot<Routing>, mut names: Vec<Name>) 
                 if name == own {
                     serial = Some(claim.serial);
                 }
-                report(node, routing.tell(routing::Event::Serving(claim)).await);
+                let expires = claim.expires;
+                let told = routing.tell(routing::Event::Serving(claim)).await;
+                if told.is_ok() {
+                    node.claims.is_told(name, expires);
+                }
+                report(node, told);
             }
             Err(fault) => report(node, Err(fault)),
         }
@@ -196,6 +202,7 @@ pub async fn renew_claims(node: Node) {
     renew.tick().await;
     loop {
         renew.tick().await;
+        node.claims.sweep(clock::now_ms());
         let generation = node.generation.load_full();
         if let Some(routing) = &generation.routing {
             serve(&node, routing, generation.skills.keys().cloned().collect()).await;

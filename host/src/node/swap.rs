@@ -100,7 +100,7 @@ async fn take_here(node: &Node, signed: &[u8], mode: Mode) -> Outcome<Taken> {
     let lease = node.blobs.lease(swap.component.digest);
     let entry = Plugin { component: swap.component, ..entry(&base, &swap.slot)?.clone() };
     let alone = Manifest { plugins: vec![entry], ..in_force.manifest.clone() };
-    let (prepared, _) = prepare(node, &alone).await?;
+    let (prepared, _) = prepare(node, &alone, Course::Forward).await?;
     let (entry, prepared) = prepared.into_iter().next().ok_or_else(nowhere)?;
     if let Prepared::Unchanged(_) = prepared {
         return Err(runs_already(&swap));
@@ -276,7 +276,7 @@ pub(super) async fn stage_again(
 
 /// Prepares and starts what runs by a manifest and its swaps. How many components came from peers.
 async fn stage(node: &Node, manifest: &Manifest, runs: &Manifest) -> Outcome<(Staged, u32)> {
-    let (prepared, fetched) = prepare(node, runs).await?;
+    let (prepared, fetched) = prepare(node, runs, Course::Forward).await?;
     let staged = Staged::new(node, manifest.clone(), prepared, Course::Forward).await?;
     Ok((staged, fetched))
 }

@@ -15,12 +15,15 @@ use super::recorder::Recorder;
 use super::slot::{Answer, Carry, Handed, Heritage, Input, Successor};
 use super::types::State;
 use super::{FactKey, Kind};
+use crate::clock::{self, Instant};
 use crate::words::objects::Handover;
 use crate::words::recording::Why;
 use crate::words::{Code, Fault, Outcome};
 
 /// How long a slot waits for its new version to start and to have its turn, with all the others of the change.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Of it, what is left for writing to the disk when all have started.
+const ROOM: Duration = Duration::from_secs(10);
 
 /// What the instance that has a slot leaves to the one after it, for which it waits.
 pub(super) struct Basis<K: Kind> {
@@ -29,6 +32,7 @@ pub(super) struct Basis<K: Kind> {
     next: oneshot::Sender<Next<K>>,
     go: oneshot::Sender<()>,
     done: oneshot::Receiver<Handed>,
+    until: Instant,
 }
 
 /// An instance that has started and does not have the slot yet.
@@ -49,12 +53,13 @@ pub(super) struct Next<K: Kind> {
 pub struct Ready {
     go: oneshot::Sender<()>,
     done: oneshot::Receiver<Handed>,
+    until: Instant,
 }
 
 impl Ready {
-    /// Whether the slot still waits for it.
+    /// Whether the slot waits for it long enough for all that comes before its turn.
     pub fn is_awaited(&self) -> bool {
-        !self.go.is_closed()
+        !self.go.is_closed() && clock::monotonic() + ROOM < self.until
     }
 
     /// Gives it the slot.
@@ -80,10 +85,10 @@ impl<K: Kind> Successor<K> {
     /// Starts it on the thread of whoever brought it.
     pub(super) fn start(self, basis: Basis<K>) -> Outcome<Ready> {
         let Self { program, carry, heritage } = self;
-        let Basis { facts, state, next, go, done } = basis;
+        let Basis { facts, state, next, go, done, until } = basis;
         let started = Next::start(program, carry, heritage, state, &facts, None)?;
         next.send(started).map_err(|_| late())?;
-        Ok(Ready { go, done })
+        Ok(Ready { go, done, until })
     }
 }
 
@@ -127,14 +132,15 @@ impl<K: Kind> Actor<K> {
         let (go, begin) = oneshot::channel();
         let (done, handed) = oneshot::channel();
         let (facts, state) = (self.facts.clone(), self.state.clone());
-        if answer.send(Basis { facts, state, next, go, done: handed }).is_err() {
+        let until = clock::monotonic() + PATIENCE;
+        if answer.send(Basis { facts, state, next, go, done: handed, until }).is_err() {
             return;
         }
         let begun = async {
             let next = started.await.ok()?;
             begin.await.ok().map(|()| next)
         };
-        if let Ok(Some(next)) = tokio::time::timeout(PATIENCE, begun).await {
+        if let Ok(Some(next)) = tokio::time::timeout_at(until, begun).await {
             let (state, events) = (next.state.is_some(), inputs.len());
             let old = self.seat_next(next).map(|old| Box::new(old) as Box<dyn Send>);
             let _ = done.send(Handed { state, events, old });
