@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use midplane::words::hello::Greeting;
 use midplane_tests::forge::{self, block_on};
 use midplane_tests::relay::Relay;
-use midplane_tests::{Manifest, Mesh, Node, PATIENCE, component, eventually};
+use midplane_tests::{Manifest, Mesh, Node, PATIENCE, command::component, eventually};
 use serde_json::Value;
 
 /// An answer that needs nobody else comes within this, process start included.
