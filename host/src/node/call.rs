@@ -80,9 +80,9 @@ impl NodeInner {
 
     /// Calls a skill of this node, if it is exposed to those on whose behalf the call is.
     pub async fn serve_local(&self, name: &Name, request: Request<'_>) -> Outcome<(Answer, Digest)> {
-        let mut now = self.skill(name, &request.rights)?;
+        let mut serving = self.skill(name, &request.rights)?;
         loop {
-            let (workload, digest, canary) = now;
+            let (workload, digest, canary) = serving;
             let (called, digest) = match canary {
                 None => (workload.call(request).await, digest),
                 Some(canary) => Box::pin(canary.call(&workload, digest, request)).await,
@@ -93,8 +93,8 @@ impl NodeInner {
             };
             // It was replaced while the call waited for its turn, and nothing had started.
             if fault.code == Code::Busy && workload.places().is_closed() {
-                now = self.skill(name, &request.rights)?;
-                if !Arc::ptr_eq(&now.0, &workload) {
+                serving = self.skill(name, &request.rights)?;
+                if !Arc::ptr_eq(&serving.0, &workload) {
                     continue;
                 }
             }

@@ -63,12 +63,12 @@ impl Claims {
     }
 
     /// Takes note that routing was told a claim of this node.
-    pub fn is_told(&self, name: Name, expires: u64) {
+    pub fn note_told(&self, name: Name, expires: u64) {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(name, expires);
     }
 
     /// Takes note that routing was told that this node does not serve a name any more.
-    pub fn is_withdrawn(&self, name: &Name) {
+    pub fn note_withdrawn(&self, name: &Name) {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
@@ -288,10 +288,10 @@ mod tests {
     fn what_routing_was_told_is_told_again_before_it_is_over_and_after_the_clock_has_jumped() {
         let (claims, name): (_, Name) = (Claims::default(), "x@d".parse().unwrap());
         assert!(!claims.is_fresh(&name, NOW));
-        claims.is_told(name.clone(), NOW + LIFE_MS);
+        claims.note_told(name.clone(), NOW + LIFE_MS);
         assert!(claims.is_fresh(&name, NOW) && claims.is_fresh(&name, NOW + RENEW_MS));
         assert!(!claims.is_fresh(&name, NOW + RENEW_MS + 1) && !claims.is_fresh(&name, NOW - 1));
-        claims.is_withdrawn(&name);
+        claims.note_withdrawn(&name);
         assert!(!claims.is_fresh(&name, NOW));
     }
 

@@ -104,11 +104,8 @@ impl NodeInner {
                 .push(format!("the last generation did not come back: {fault}; apply a manifest again")),
             None => warnings.push("nothing runs yet: midplane apply MANIFEST".to_owned()),
         }
-        let dials = |installed: &Installed| installed.entry.kind == Kind::Discovery;
-        if generation.version > 0
-            && !self.hints.is_empty()
-            && !generation.plugins.values().any(|installed| dials(installed))
-        {
+        let dials = generation.policies().any(|(installed, _)| installed.entry.kind == Kind::Discovery);
+        if generation.version > 0 && !self.hints.is_empty() && !dials {
             let peers = count(self.hints.len(), "peer");
             warnings.push(format!(
                 "nobody dials the {peers} that this node was told of: the manifest has no discovery"

@@ -140,7 +140,7 @@ pub async fn tell_serving(node: &NodeInner, old: &Generation, new: &Generation) 
     let mut gone: Vec<_> = old.skills.keys().filter(|name| !new.skills.contains_key(*name)).collect();
     gone.sort();
     for name in gone {
-        node.claims.is_withdrawn(name);
+        node.claims.note_withdrawn(name);
         report(node, routing.tell(routing::Event::Withdrawn(name.to_string())).await);
     }
     let (knows, now) = (old.routing.as_ref().is_some_and(|before| before.is(routing)), clock::now_ms());
@@ -168,7 +168,7 @@ async fn serve(node: &NodeInner, routing: &Slot<Routing>, mut names: Vec<Name>) 
                 let expires = claim.expires;
                 let told = routing.tell(routing::Event::Serving(claim)).await;
                 if told.is_ok() {
-                    node.claims.is_told(name, expires);
+                    node.claims.note_told(name, expires);
                 }
                 report(node, told);
             }

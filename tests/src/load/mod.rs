@@ -72,10 +72,11 @@ pub async fn run(plan: &Plan, mut say: impl FnMut(&str)) -> Outcome<Summary> {
     let mut pair = Pair::start().await?;
     say("two nodes run; each version is compiled once");
     let warm = load(&pair, &versions, Ledger::default());
+    let mut applied = Vec::new();
     for version in 0..versions.len() {
-        let applied = pair.apply(&versions, version, &warm.ledger).await?;
-        applied.iter().for_each(|applied| pair.has_lived(applied));
+        applied = pair.apply(&versions, version, &warm.ledger).await?;
     }
+    pair.have_lived(&applied);
     pair.ready().await;
     let Some((_, callers, _, _)) = plan.phases.first() else { return Err(nothing()) };
     let tasks = warm.start(callers);

@@ -134,13 +134,13 @@ impl Pair {
         Ok(all)
     }
 
-    /// Fills what the nodes keep of what was said and what happened lately, by what comes of a change, as it is in nodes that have run
-    /// for a while. They keep so much whatever happens, and memory that grows until then is no memory that a change keeps.
-    pub fn has_lived(&self, applied: &Applied) {
+    /// Fills what the nodes keep of what was said and what happened lately, by what comes of such a change on each, as it is in nodes that
+    /// have run for a while. They keep so much whatever happens, and memory that grows until then is no memory that a change keeps.
+    pub fn have_lived(&self, applied: &[Applied]) {
         /// More than they keep.
         const TIMES: u64 = 4_096;
-        let Applied { from, to: version, ref signers, .. } = *applied;
-        for node in &self.nodes {
+        for (node, applied) in self.nodes.iter().zip(applied) {
+            let Applied { from, to: version, ref signers, .. } = *applied;
             for _ in 0..TIMES {
                 let (signers, over) = (signers.clone(), None);
                 node.journal.record(Happened::GenerationApplied { from, to: version, signers, over });
